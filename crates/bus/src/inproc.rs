@@ -1,0 +1,4 @@
+//! Messages within one process.
+/// In-process bus.
+#[derive(Default)]
+pub struct InprocBus {}

@@ -1,0 +1,28 @@
+//! What things are: agents, tasks, steps, threads, events, ids and clocks.
+//!
+//! Everything here is a plain value: no async, no I/O, no randomness, so that the rules built on it can be tested with
+//! values alone. Whatever crosses a process border or reaches a disk is built from these types.
+
+pub mod agent;
+mod clock;
+mod duration;
+mod event;
+mod failure;
+mod ids;
+mod message;
+mod step;
+mod task;
+mod thread;
+mod tool;
+
+pub use agent::{AgentSpec, ExecutionMode};
+pub use clock::{Clock, Ids, ManualClock, SystemClock, SystemIds, Timestamp};
+pub use duration::{DurationError, HumanDuration};
+pub use event::{Delta, Event, EventBody};
+pub use failure::{Failure, FailureKind};
+pub use ids::{AgentName, NameError, Namespace, TaskId, ThreadId, WorkerId};
+pub use message::{FinishReason, Message, ToolCall, Usage};
+pub use step::{ChildOutcome, ModelStep, Resolution, Step, StepBody, ToolOutcome, ToolStep, Wait, WaitFor};
+pub use task::{Lease, NewTask, ParentRef, ReadyTask, Task, TaskInput, TaskStatus};
+pub use thread::{Thread, ThreadMessage};
+pub use tool::{Effect, ToolSpec, UnknownPolicy};

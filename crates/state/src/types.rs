@@ -1,0 +1,290 @@
+//! What goes into the system of record and comes out of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::{
+    AgentName, ExecutionMode, Failure, Lease, NewTask, ReadyTask, Step, StepBody, Task, TaskId, TaskStatus, ThreadId,
+    ThreadMessage, Timestamp, Usage, Wait, WorkerId,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a submit did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// The task: the new one, or the one that the key already named.
+    pub task: Task,
+    /// False when the key already named a task.
+    pub created: bool,
+}
+
+/// A worker's wish for a task.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The task.
+    pub task: TaskId,
+    /// Who wants it.
+    pub worker: WorkerId,
+    /// The time of the claim.
+    pub now: Timestamp,
+    /// How many of the thread's latest messages are wanted at most.
+    pub thread_messages: u32,
+}
+
+/// A claimed task.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The task; its epoch is the lease's.
+    pub task: Task,
+    /// Its journal, whole and in order, the input first.
+    pub steps: Vec<Step>,
+    /// What its thread said before it, oldest first.
+    pub thread: Vec<ThreadMessage>,
+}
+
+impl Claimed {
+    /// The lease that the claim gave.
+    pub fn lease(&self) -> Lease {
+        Lease { task: self.task.id, epoch: self.task.epoch }
+    }
+}
+
+/// What a renewal found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Renewed {
+    /// No longer held: drop these runs at once.
+    pub lost: Vec<Lease>,
+    /// Held, and asked to stop.
+    pub cancel: Vec<Lease>,
+}
+
+/// A step to be appended; its epoch is the lease's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewStep {
+    /// Its position: one more than the last one's.
+    pub seq: u32,
+    /// When it was finished.
+    pub at: Timestamp,
+    /// What happened.
+    pub body: StepBody,
+}
+
+/// How a task begins to wait.
+#[derive(Debug, Clone)]
+pub struct Park {
+    /// Steps to append first.
+    pub steps: Vec<NewStep>,
+    /// The number of the step `Parked`, which the state makes of `waits`.
+    pub seq: u32,
+    /// When.
+    pub at: Timestamp,
+    /// What it waits for; never empty.
+    pub waits: Vec<Wait>,
+    /// The sub-tasks that the waits name.
+    pub children: Vec<NewTask>,
+}
+
+/// How a task ends.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// Steps to append first; the last one of a succeeded task is the model step with the answer, unless that is already in the journal.
+    pub steps: Vec<NewStep>,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// What the whole task used.
+    pub usage: Usage,
+    /// What it adds to its thread; ignored without a thread.
+    pub messages: Vec<NewThreadMessage>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A message for a thread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewThreadMessage {
+    /// `user` or `assistant`.
+    pub role: &'static str,
+    /// The words.
+    pub text: String,
+}
+
+/// A terminal outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The last model step is the answer.
+    Succeeded,
+    /// It failed for good.
+    Failed(Failure),
+    /// It stopped because somebody asked it to.
+    Cancelled,
+}
+
+/// An attempt that failed and will be followed by another.
+#[derive(Debug, Clone)]
+pub struct AttemptFailed {
+    /// The number of the step `AttemptFailed`.
+    pub seq: u32,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub failure: Failure,
+    /// When the next attempt may start.
+    pub retry_at: Timestamp,
+}
+
+/// What a write changed beside its own task, for the caller to announce.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transition {
+    /// Ready now: hand them to their pools.
+    pub ready: Vec<ReadyTask>,
+    /// Ended, with their terminal status; the written task itself is among them when it ended.
+    pub ended: Vec<(TaskId, TaskStatus)>,
+    /// Held by a worker and asked to stop: tell the pools.
+    pub stopping: Vec<TaskId>,
+}
+
+impl Transition {
+    /// Adds another's changes.
+    pub fn merge(&mut self, other: Self) {
+        self.ready.extend(other.ready);
+        self.ended.extend(other.ended);
+        self.stopping.extend(other.stopping);
+    }
+}
+
+/// What a cancellation did.
+#[derive(Debug, Clone)]
+pub struct Cancelled {
+    /// The task after it.
+    pub task: Task,
+    /// What it changed.
+    pub transition: Transition,
+}
+
+/// A named value for a waiting task.
+#[derive(Debug, Clone)]
+pub struct Signal {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+    /// Who sends it.
+    pub from: Option<String>,
+    /// The same key again changes nothing.
+    pub key: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What time made ready.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// What changed.
+    pub transition: Transition,
+    /// When the next timer, wait or delayed task comes due, if any is known.
+    pub next: Option<Timestamp>,
+}
+
+/// A held lease and its renewals so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseBeat {
+    /// The lease.
+    pub lease: Lease,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Counts up at every renewal.
+    pub beat: u64,
+}
+
+/// What an expiry did.
+#[derive(Debug, Clone, Default)]
+pub struct ExpireOutcome {
+    /// What changed.
+    pub transition: Transition,
+    /// How many tasks failed by it.
+    pub expired: u32,
+}
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Ended tasks with their journals, from their end. Sub-tasks are kept as long as their parent.
+    pub ended_tasks: Duration,
+    /// Idempotency keys of tasks that are gone, from their submission.
+    pub idempotency_keys: Duration,
+}
+
+/// What a purge deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Tasks.
+    pub tasks: u64,
+    /// Values.
+    pub values: u64,
+}
+
+/// Which tasks to list; what is `None` is not asked about.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Of one agent.
+    pub agent: Option<AgentName>,
+    /// In one of these statuses; empty means any.
+    pub statuses: Vec<TaskStatus>,
+    /// Of one thread.
+    pub thread: Option<ThreadId>,
+    /// Sub-tasks of one task.
+    pub parent: Option<TaskId>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// True when there are more after the last one.
+    pub more: bool,
+}
+
+/// When a value may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutCondition {
+    /// Always.
+    Always,
+    /// Only when there is none yet.
+    Absent,
+    /// Only over this version.
+    Version(u64),
+}
+
+/// A stored value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateValue {
+    /// Its key within the scope.
+    pub key: String,
+    /// Counts up at every put; a key that was deleted and put again starts anew at 1.
+    pub version: u64,
+    /// The value.
+    pub value: Value,
+    /// When it was put.
+    pub updated_at: Timestamp,
+    /// When it disappears.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Counts of what is stored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateStats {
+    /// Tasks by status.
+    pub tasks: BTreeMap<TaskStatus, u64>,
+    /// Tasks that have not ended, by agent and status.
+    pub active: Vec<(AgentName, TaskStatus, u64)>,
+    /// Queued tasks by pool.
+    pub queued: BTreeMap<ExecutionMode, u64>,
+    /// Stored values.
+    pub values: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Bytes that the store takes on disk.
+    pub bytes: u64,
+}
