@@ -36,6 +36,12 @@ pub trait Events: Send + Sync + 'static {
     /// their step is journaled or their task ends, or their bounds are reached.
     fn publish(&self, event: Event);
 
+    /// Tells whether publishing an event of this task would reach or change anything; true when that is not known. Saves
+    /// the copy of a step that nobody would read.
+    fn listens(&self, _task: TaskId) -> bool {
+        true
+    }
+
     /// Listens to everything but deltas. A slow listener misses events and is told `Received::Missed`.
     async fn subscribe(&self) -> Result<BoxStream<'static, Received>, BusError>;
 

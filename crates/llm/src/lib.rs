@@ -13,6 +13,9 @@ use serde_json::Value;
 pub use error::LlmError;
 pub use models::{ModelInfo, Models, Provider};
 
+/// How a user message begins that sends an answer back to the model because it was not acceptable.
+pub const REPAIR_NOTE: &str = "Your answer was not accepted:";
+
 /// Speaks with a model.
 #[async_trait]
 pub trait ChatModel: Send + Sync + 'static {

@@ -1,0 +1,137 @@
+//! The tool calls of one answer: run in parallel, journaled one by one as they finish.
+
+use domain::{Effect, StepBody, ToolOutcome, ToolStep};
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tools::{CallContext, ToolReply};
+
+use super::{Leave, Run};
+use crate::machine::PendingCall;
+
+/// What came of a call.
+enum Called {
+    Done(ToolOutcome),
+    Wait(tools::WaitRequest),
+}
+
+impl Run<'_> {
+    /// Runs the calls. Those that wait are collected in `waiting`; the outcomes of the others are in the journal,
+    /// but for the last ones, which are saved with what follows.
+    pub(super) async fn call_tools(&mut self, calls: Vec<PendingCall>) -> Result<(), Leave> {
+        self.mark_once_calls(&calls);
+        self.save().await?;
+        self.check_control()?;
+        failpoint::hit("C12");
+
+        let driver = self.driver;
+        let prepared = std::sync::Arc::clone(&self.prepared);
+        let task = self.task.clone();
+        let left = self.time_left(std::time::Duration::from_secs(366 * 86_400));
+        let mut running: FuturesUnordered<_> =
+            calls.iter().map(|pending| call(driver, &prepared, &task, pending, left)).collect();
+        let control = self.control.clone();
+        while !running.is_empty() {
+            let next = async {
+                // What is to be saved goes on while the other calls do; they are never held up by a commit.
+                if self.unsaved.is_empty() {
+                    return Ok(running.next().await);
+                }
+                let mut done = None;
+                {
+                    let mut saving = self.save().boxed();
+                    loop {
+                        tokio::select! {
+                            biased;
+                            saved = &mut saving => { saved?; break; }
+                            finished = running.next(), if done.is_none() => done = finished,
+                        }
+                    }
+                }
+                Ok::<_, Leave>(if done.is_some() { done } else { running.next().await })
+            };
+            let finished = tokio::select! {
+                biased;
+                () = control.abort.cancelled() => return Err(Leave::Abort),
+                () = control.cancel.cancelled() => {
+                    failpoint::hit("C30");
+                    return Err(Leave::Cancel);
+                }
+                finished = next => finished?,
+            };
+            if let Some((pending, called, duration_ms)) = finished {
+                failpoint::hit("C14");
+                self.take_outcome(pending, called, duration_ms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_once_calls(&mut self, calls: &[PendingCall]) {
+        for pending in calls {
+            let allowed = self.prepared.toolbox.check(&pending.call.name, &pending.call.arguments);
+            if allowed.is_ok_and(|tool| tool.spec.effect == Effect::Once) && !pending.started {
+                let at = self.now();
+                let (call_id, tool) = (pending.call.id.clone(), pending.call.name.clone());
+                self.record(at, StepBody::ToolStarted { call_id, tool });
+            }
+        }
+    }
+
+    async fn take_outcome(&mut self, pending: &PendingCall, called: Called, duration_ms: u64) -> Result<(), Leave> {
+        let outcome = match called {
+            Called::Done(outcome) => outcome,
+            Called::Wait(request) => match self.prepare_wait(pending, request).await? {
+                Ok(wait) => {
+                    self.waiting.push(wait);
+                    return Ok(());
+                }
+                Err(refusal) => ToolOutcome::Error(refusal),
+            },
+        };
+        let at = self.now();
+        let (call_id, tool) = (pending.call.id.clone(), pending.call.name.clone());
+        self.record(at, StepBody::Tool(ToolStep { call_id, tool, outcome, duration_ms }));
+        Ok(())
+    }
+}
+
+async fn call<'a>(
+    driver: &super::Driver,
+    prepared: &super::Prepared,
+    task: &domain::Task,
+    pending: &'a PendingCall,
+    left: std::time::Duration,
+) -> (&'a PendingCall, Called, u64) {
+    let call = &pending.call;
+    let allowed = match prepared.toolbox.check(&call.name, &call.arguments) {
+        Ok(allowed) => allowed,
+        Err(refusal) => {
+            metrics::counter!("agent_tool_calls_total", "outcome" => "refused").increment(1);
+            return (pending, Called::Done(ToolOutcome::Error(refusal.to_string())), 0);
+        }
+    };
+    let clock = &driver.parts.clock;
+    let started = clock.monotonic();
+    let context = CallContext {
+        task,
+        agent: &prepared.agent,
+        call_id: &call.id,
+        idempotency_key: format!("{}/{}/{}", task.id, pending.answer_seq, pending.index),
+        now: clock.now(),
+    };
+    let limit = allowed.spec.timeout.min(left);
+    let replied = tokio::time::timeout(limit, allowed.tool.call(&context, call.arguments.clone())).await;
+    let duration_ms = clock.monotonic().saturating_sub(started).as_millis() as u64;
+    let (called, outcome) = match replied {
+        Ok(Ok(ToolReply::Done(value))) => (Called::Done(ToolOutcome::Ok(value)), "ok"),
+        Ok(Ok(ToolReply::Wait(request))) => (Called::Wait(request), "wait"),
+        Ok(Err(error)) => (Called::Done(ToolOutcome::Error(format!("{}: {}", error.code, error.message))), "error"),
+        Err(_) => {
+            let text = format!("timeout: no answer within {}", domain::HumanDuration(limit));
+            (Called::Done(ToolOutcome::Error(text)), "timeout")
+        }
+    };
+    metrics::counter!("agent_tool_calls_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("agent_tool_call_seconds").record(duration_ms as f64 / 1_000.0);
+    (pending, called, duration_ms)
+}

@@ -1,0 +1,22 @@
+//! The agent loop as a pure function: recorded history in, decision out.
+//!
+//! Nothing here is async, reads a clock or draws a random number: the same journal always gives the same decision, so a
+//! run that was cut off anywhere goes on by folding its journal. `driver` performs what is decided here.
+
+mod conversation;
+mod history;
+mod rules;
+
+#[cfg(test)]
+mod tests;
+
+pub use conversation::request;
+pub use history::{Decision, History, PendingCall, Verdict};
+pub use rules::Rules;
+
+/// How often an answer that does not match `output_schema` (or is empty) is sent back to the model.
+pub const MAX_REJECTIONS: u32 = 2;
+/// The signal that tells whether a `once` call that was cut off had happened.
+pub const OUTCOME_SIGNAL: &str = "outcome_unknown";
+/// The value of that signal which has the call made again.
+pub const OUTCOME_RETRY: &str = "retry";
