@@ -1,7 +1,11 @@
 //! Chat models: a port in no vendor's words, the choice among them, and a scripted one.
 
+mod arguments;
+pub mod contract;
 mod error;
+mod estimate;
 mod models;
+mod observe;
 pub mod scripted;
 
 use std::time::Duration;
@@ -10,8 +14,11 @@ use async_trait::async_trait;
 use domain::{FinishReason, Message, ToolCall, ToolSpec, Usage};
 use serde_json::Value;
 
+pub use arguments::{ArgumentsError, parse_arguments};
 pub use error::LlmError;
+pub use estimate::{estimate_usage, tokens_of};
 pub use models::{ModelInfo, Models, Provider};
+pub use observe::observed;
 
 /// How a user message begins that sends an answer back to the model because it was not acceptable.
 pub const REPAIR_NOTE: &str = "Your answer was not accepted:";

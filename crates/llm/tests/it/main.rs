@@ -1,0 +1,4 @@
+//! The scripted model, through its public door.
+
+mod contract;
+mod scripted;
