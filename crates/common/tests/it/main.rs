@@ -1,0 +1,3 @@
+//! A service through its public door.
+
+mod errors;
