@@ -1,15 +1,15 @@
-//! Named points of a task's life at which a test can make this very process die.
+//! Named points of a task's life at which a test can make this very process die or stall.
 //!
 //! `FAILPOINT=C14:kill:2` kills the process, without any destructor, at the second time that it passes `C14`;
-//! `term` instead of `kill` sends SIGTERM, as an orderly stop would, and goes on. Without the feature `enabled`
-//! a point is nothing at all.
+//! `term` sends SIGTERM instead, as an orderly stop would, and goes on; `stall` blocks the passing thread for three seconds.
+//! Several plans are separated by commas. Without the feature `enabled` a point is nothing at all.
 
-/// Passes a point; dies here if the environment says so.
+/// Passes a point; dies or stalls here if the environment says so.
 #[cfg(not(feature = "enabled"))]
 #[inline(always)]
 pub fn hit(_point: &'static str) {}
 
-/// Passes a point; dies here if the environment says so.
+/// Passes a point; dies or stalls here if the environment says so.
 #[cfg(feature = "enabled")]
 pub fn hit(point: &'static str) {
     armed::hit(point);
@@ -19,40 +19,65 @@ pub fn hit(point: &'static str) {
 mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
+    enum Action {
+        Kill,
+        Term,
+        Stall,
+    }
+
     struct Plan {
         point: String,
-        signal: Signal,
+        action: Action,
         at: u32,
         passed: AtomicU32,
     }
 
-    fn plan() -> Option<&'static Plan> {
-        static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
-        PLAN.get_or_init(|| {
-            let text = std::env::var("FAILPOINT").ok()?;
-            let mut parts = text.split(':');
-            let point = parts.next()?.to_owned();
-            let signal = if parts.next() == Some("term") { Signal::TERM } else { Signal::KILL };
-            let at = parts.next().and_then(|at| at.parse().ok()).unwrap_or(1);
-            Some(Plan { point, signal, at, passed: AtomicU32::new(0) })
+    fn plans() -> &'static [Plan] {
+        static PLANS: OnceLock<Vec<Plan>> = OnceLock::new();
+        PLANS.get_or_init(|| {
+            let text = std::env::var("FAILPOINT").unwrap_or_default();
+            text.split(',').filter(|plan| !plan.is_empty()).filter_map(parse).collect()
         })
-        .as_ref()
+    }
+
+    fn parse(text: &str) -> Option<Plan> {
+        let mut parts = text.split(':');
+        let point = parts.next()?.to_owned();
+        let action = match parts.next()? {
+            "kill" => Action::Kill,
+            "term" => Action::Term,
+            "stall" => Action::Stall,
+            _ => return None,
+        };
+        let at = parts.next().and_then(|at| at.parse().ok()).unwrap_or(1);
+        Some(Plan { point, action, at, passed: AtomicU32::new(0) })
     }
 
     pub(crate) fn hit(point: &'static str) {
-        let Some(plan) = plan() else { return };
-        if plan.point != point || plan.passed.fetch_add(1, Ordering::SeqCst) + 1 != plan.at {
-            return;
+        for plan in plans().iter().filter(|plan| plan.point == point) {
+            if plan.passed.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
+                act(plan, point);
+            }
         }
+    }
+
+    fn act(plan: &Plan, point: &str) {
         // The harness reads this line to know that the point was reached at all.
         eprintln!("failpoint {point} reached");
-        let _ = kill_process(getpid(), plan.signal);
-        if plan.signal == Signal::KILL {
-            loop {
-                std::thread::park();
+        match plan.action {
+            Action::Stall => std::thread::sleep(Duration::from_secs(3)),
+            Action::Term => {
+                let _ = kill_process(getpid(), Signal::TERM);
+            }
+            Action::Kill => {
+                let _ = kill_process(getpid(), Signal::KILL);
+                loop {
+                    std::thread::park();
+                }
             }
         }
     }

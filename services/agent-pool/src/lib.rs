@@ -1,1 +1,112 @@
-//! agent-pool
+//! A pool: claims ready tasks of one execution mode and runs the agent loop for them.
+//!
+//! Any number of replicas may run. What a replica holds it renews; what it cannot finish when it stops it gives back;
+//! what it holds when it dies the reaper takes away. No run depends on a message being delivered.
+//!
+//! Rooms: `app` (the worker and its runs), `consumers` (ready tasks, cancellations), `background` (renewal, drain),
+//! `http` (statistics).
+
+mod app;
+mod background;
+mod config;
+mod consumers;
+mod deps;
+mod http;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use agent::{Announcer, Driver, DriverParts};
+use common::health::Health;
+use common::http::{ServerOptions, StartError, serve};
+use common::lifecycle::Lifecycle;
+use domain::WorkerId;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use app::RunCounts;
+pub use config::Config;
+pub use deps::Deps;
+pub use http::PoolStatus;
+
+use app::{Runs, Worker};
+
+/// Where a pool listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Health, metrics and statistics.
+    pub http: SocketAddr,
+}
+
+/// Starts a pool; it stops with `lifecycle`.
+pub async fn start(config: Config, deps: Deps, lifecycle: &Lifecycle) -> Result<Addresses, StartError> {
+    let announcer = Announcer { queue: Arc::clone(&deps.queue), events: Arc::clone(&deps.events) };
+    let driver = Driver::new(DriverParts {
+        state: Arc::clone(&deps.state),
+        agents: deps.agents,
+        announcer: announcer.clone(),
+        models: deps.models,
+        toolkit: deps.toolkit,
+        clock: Arc::clone(&deps.clock),
+        ids: Arc::clone(&deps.ids),
+    });
+    let worker = Arc::new(Worker {
+        id: WorkerId(deps.ids.uuid()),
+        mode: config.agent_pool_mode,
+        state: Arc::clone(&deps.state),
+        announcer,
+        driver,
+        clock: deps.clock,
+        runs: Runs::default(),
+    });
+    let tracker = TaskTracker::new();
+    let (soft, hard) = (lifecycle.soft().clone(), lifecycle.hard().clone());
+    let drained = CancellationToken::new();
+
+    let state = Arc::clone(&deps.state);
+    let health = Health::new();
+    health.add("state", true, move || {
+        let state = Arc::clone(&state);
+        async move { state.ping().await.map_err(|error| error.to_string()) }
+    });
+    let name = match config.agent_pool_mode {
+        domain::ExecutionMode::Autonomous => "autonomous-agent-pool",
+        domain::ExecutionMode::Collaborative => "collaborative-agent-pool",
+        domain::ExecutionMode::Continuous => "continuous-agent-runner",
+    };
+    let options = ServerOptions::new(name, config.agent_pool_address);
+    let api = http::routes(Arc::clone(&worker), config.agent_pool_capacity);
+    let address = serve(options, api, health, lifecycle.clone()).await?;
+
+    lifecycle.spawn(
+        "ready-tasks",
+        consumers::ready_tasks::consume(
+            Arc::clone(&worker),
+            deps.queue,
+            config.agent_pool_capacity,
+            tracker.clone(),
+            soft.clone(),
+        ),
+    );
+    lifecycle.spawn(
+        "cancellations",
+        consumers::cancellations::consume(Arc::clone(&worker), deps.events, drained.clone()),
+    );
+    // Leases are renewed until the last run has ended: a drain may take longer than a lease.
+    lifecycle.spawn(
+        "renewal",
+        background::renewal::renew(
+            Arc::clone(&worker),
+            config.agent_renew_interval.0,
+            config.agent_lease.0,
+            drained.clone(),
+        ),
+    );
+    let draining = Arc::clone(&worker);
+    lifecycle.spawn("drain", async move {
+        background::drain::drain(draining, tracker, config.agent_drain_timeout.0, soft, hard).await;
+        drained.cancel();
+    });
+    tracing::info!(worker.id = %worker.id, mode = %worker.mode, capacity = config.agent_pool_capacity, "pool started");
+    Ok(Addresses { http: address })
+}

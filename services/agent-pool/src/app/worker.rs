@@ -1,0 +1,63 @@
+//! One worker process: claims what is ready and runs it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use agent::{Announcer, Driver, RunControl, RunEnd};
+use domain::{Clock, EventBody, ExecutionMode, ReadyTask, TaskStatus, WorkerId};
+use futures::FutureExt;
+use state::{Claim, State};
+
+use super::Runs;
+
+/// How many of a thread's messages a claim fetches; an agent's `memory.thread_messages` allows no more.
+const THREAD_MESSAGES: u32 = 1_000;
+
+/// One worker process.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) mode: ExecutionMode,
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) announcer: Announcer,
+    pub(crate) driver: Driver,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runs: Runs,
+}
+
+impl Worker {
+    /// Claims a task that was announced, and runs it. A task that somebody else took is not an error.
+    pub(crate) async fn take(&self, ready: ReadyTask) {
+        failpoint::hit("C09");
+        let claim = Claim {
+            task: ready.task,
+            worker: self.id,
+            now: self.clock.now(),
+            thread_messages: THREAD_MESSAGES,
+        };
+        let claimed = match self.state.claim(claim).await {
+            Ok(Some(claimed)) => claimed,
+            Ok(None) => return self.runs.miss(),
+            Err(error) => {
+                // The sweeper announces the task again.
+                tracing::warn!(task.id = %ready.task, error = %error, "claim failed");
+                return;
+            }
+        };
+        failpoint::hit("C10");
+        let lease = claimed.lease();
+        let control = RunControl::default();
+        self.runs.begin(lease, control.clone());
+        if claimed.task.cancel_requested {
+            control.cancel.cancel();
+        }
+        let running = EventBody::TaskStatus { task: lease.task, status: TaskStatus::Running };
+        self.announcer.events.publish(domain::Event { namespace: claimed.task.namespace.clone(), body: running });
+        let started = self.clock.monotonic();
+        // A defect in a tool or an adapter costs one run, not the worker; the lease runs out and the losses are counted.
+        let end = AssertUnwindSafe(self.driver.run(claimed, &control)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(task.id = %lease.task, epoch = lease.epoch, "run panicked and was dropped");
+            RunEnd::Dropped
+        });
+        self.runs.end(lease, end, self.clock.monotonic().saturating_sub(started));
+    }
+}

@@ -1,0 +1,4 @@
+//! Reconcilers of this worker.
+
+pub(crate) mod drain;
+pub(crate) mod renewal;

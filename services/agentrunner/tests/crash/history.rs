@@ -1,0 +1,99 @@
+//! What the record says afterwards, checked against what is promised.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// Everything known of one task at the end.
+pub struct Told {
+    pub view: Value,
+    pub journal: Vec<Value>,
+}
+
+impl Told {
+    fn id(&self) -> &str {
+        self.view["id"].as_str().unwrap_or("?")
+    }
+
+    fn steps(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.journal.iter().filter(move |step| step["type"] == kind)
+    }
+}
+
+/// One journal obeys the laws that hold for every task.
+pub fn check_journal(task: &Told, problems: &mut Vec<String>) {
+    let id = task.id().to_owned();
+    let status = task.view["status"].as_str().unwrap_or("?");
+    if !["succeeded", "failed", "cancelled"].contains(&status) {
+        problems.push(format!("{id}: did not end but is {status}"));
+    }
+    for (expected, step) in task.journal.iter().enumerate() {
+        if step["seq"].as_u64() != Some(expected as u64) {
+            problems.push(format!("{id}: step {expected} has number {}", step["seq"]));
+        }
+    }
+    if task.steps("input").count() != 1 {
+        problems.push(format!("{id}: not one input"));
+    }
+    let mut last = 0;
+    for step in &task.journal {
+        let epoch = step["epoch"].as_u64().unwrap_or(0);
+        if epoch != 0 && epoch < last {
+            problems.push(format!("{id}: step {} was written under epoch {epoch} after {last}", step["seq"]));
+        }
+        last = last.max(epoch);
+    }
+    let mut ended: BTreeMap<&str, u32> = BTreeMap::new();
+    for step in task.steps("tool").chain(task.steps("resolved")) {
+        *ended.entry(step["call_id"].as_str().unwrap_or("?")).or_default() += 1;
+    }
+    for (call, count) in ended.into_iter().filter(|(_, count)| *count > 1) {
+        problems.push(format!("{id}: call {call} has {count} outcomes"));
+    }
+}
+
+/// The task succeeded with exactly these numbers of model answers and tool outcomes: nothing ran again.
+pub fn check_counts(task: &Told, answers: usize, outcomes: usize, problems: &mut Vec<String>) {
+    let id = task.id();
+    if task.view["status"] != "succeeded" {
+        problems.push(format!("{id}: {} {}", task.view["status"], task.view["failure"]));
+        return;
+    }
+    let (said, done) = (task.steps("model").count(), task.steps("tool").count() + task.steps("resolved").count());
+    if (said, done) != (answers, outcomes) {
+        problems.push(format!("{id}: {said} answers and {done} outcomes instead of {answers} and {outcomes}"));
+    }
+}
+
+/// A sink's entry: path and idempotency key.
+pub type Delivery = (String, String);
+
+/// Each key of `path` was used for `calls` calls of each of `tasks` tasks and no more.
+pub fn check_keyed(deliveries: &[Delivery], path: &str, tasks: usize, problems: &mut Vec<String>) {
+    let keys: BTreeSet<&str> =
+        deliveries.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, key)| key.as_str()).collect();
+    if keys.len() != tasks {
+        problems.push(format!("{path}: {} distinct keys for {tasks} tasks", keys.len()));
+    }
+    if keys.contains("") {
+        problems.push(format!("{path}: delivered without a key"));
+    }
+}
+
+/// No `once` call was delivered twice, and a task without a delivery never claims to have made it.
+pub fn check_once(deliveries: &[Delivery], tasks: &[&Told], problems: &mut Vec<String>) {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for (_, key) in deliveries.iter().filter(|(at, _)| at.starts_with("/once")) {
+        *counts.entry(key.split('/').next().unwrap_or("?")).or_default() += 1;
+    }
+    for task in tasks {
+        let id = task.id();
+        let delivered = counts.get(id).copied().unwrap_or(0);
+        let unknown = task.view["failure"]["kind"] == "outcome_unknown";
+        match task.view["status"].as_str() {
+            Some("succeeded") if delivered == 1 => {}
+            Some("failed") if unknown && delivered <= 1 => {}
+            _ => problems.push(format!("{id}: {delivered} deliveries, {} {}", task.view["status"], task.view["failure"])),
+        }
+    }
+}

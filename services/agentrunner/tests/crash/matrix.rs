@@ -1,0 +1,256 @@
+//! Every point, killed and stopped in order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::effect_sink::EffectSink;
+use tokio::time::Instant;
+
+use crate::history::{Told, check_counts, check_journal, check_keyed, check_once};
+use crate::platform::{Home, Platform};
+
+/// Promised is an end within 20 s of the restart; the machine that runs the tests may be slower.
+const DRAIN: Duration = Duration::from_secs(60);
+const KEYED: usize = 3;
+const ONCE: usize = 3;
+
+/// A client that keeps its promises: the same key for the same task, until it is answered.
+struct Client {
+    http: reqwest::Client,
+    tasks: BTreeMap<String, (Value, Option<String>)>,
+}
+
+impl Client {
+    fn new() -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client");
+        let mut tasks = BTreeMap::new();
+        for (agent, count) in [("keyed", KEYED), ("once", ONCE), ("asker", 1)] {
+            for n in 0..count {
+                tasks.insert(format!("{agent}-{n}"), (json!({ "agent": agent, "prompt": format!("task {n}") }), None));
+            }
+        }
+        Self { http, tasks }
+    }
+
+    /// Submits what was not answered yet; false when the platform does not answer.
+    async fn submit_all(&mut self, url: &str) -> bool {
+        for (key, (body, id)) in &mut self.tasks {
+            if id.is_some() {
+                continue;
+            }
+            let sent = self.http.post(format!("{url}/tasks")).header("idempotency-key", key.as_str()).json(body).send();
+            let Ok(answer) = sent.await else { return false };
+            let status = answer.status();
+            let Ok(view) = answer.json::<Value>().await else { return false };
+            if status.as_u16() == 404 {
+                // The agents' files are read while the platform starts.
+                return false;
+            }
+            assert!(status.is_success(), "{key}: {status} {view}");
+            *id = Some(view["id"].as_str().expect("an id").to_owned());
+        }
+        true
+    }
+
+    async fn get(&self, url: String) -> Option<Value> {
+        let answer = self.http.get(url).send().await.ok()?;
+        answer.status().is_success().then_some(())?;
+        answer.json().await.ok()
+    }
+
+    /// Answers the question of the task that asks.
+    async fn answer_question(&self, url: &str) {
+        let Some(id) = self.tasks["asker-0"].1.clone() else { return };
+        if self.get(format!("{url}/tasks/{id}")).await.is_some_and(|view| view["status"] == "waiting") {
+            let body = json!({ "name": "answer", "value": "yes" });
+            let _ = self.http.post(format!("{url}/tasks/{id}/signal")).json(&body).send().await;
+        }
+    }
+
+    async fn all_ended(&self, url: &str) -> bool {
+        for (_, id) in self.tasks.values() {
+            let Some(id) = id else { return false };
+            let Some(view) = self.get(format!("{url}/tasks/{id}")).await else { return false };
+            if !["succeeded", "failed", "cancelled"].contains(&view["status"].as_str().unwrap_or("?")) {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn told(&self, url: &str, id: &str) -> Told {
+        let view = self.get(format!("{url}/tasks/{id}")).await.expect("the task");
+        let journal = self.get(format!("{url}/tasks/{id}/journal?limit=1000")).await.expect("its journal");
+        let steps = journal.get("items").unwrap_or(&journal).as_array().expect("a list").clone();
+        Told { view, journal: steps }
+    }
+}
+
+/// What a point needs beside the ordinary tasks to be reached at all.
+#[derive(Clone, Copy, PartialEq)]
+enum Needs {
+    Nothing,
+    /// A run whose renewals stall, so that the reaper has something to take.
+    LostLease,
+    /// A cancellation of a running task.
+    Cancel,
+}
+
+async fn crash_at(point: &str, action: &str, hit: u32, needs: Needs) {
+    let sink = EffectSink::start(None).await.expect("the sink starts");
+    let home = Home::new(&sink.address().to_string());
+    let mut plan = format!("{point}:{action}:{hit}");
+    if needs == Needs::LostLease {
+        plan.push_str(",C20:stall:1");
+    }
+    let mut client = Client::new();
+    let started = home.start(Some(&plan)).await;
+    let reached = match started {
+        // It died before it listened, at a point that it passes while it starts.
+        Err(_) => true,
+        Ok(platform) => until_dead(platform, &mut client, point, action, needs).await,
+    };
+    assert!(reached, "point {point} was never passed");
+
+    let platform = home.start(None).await.expect("it starts again");
+    let deadline = Instant::now() + DRAIN;
+    loop {
+        let submitted = client.submit_all(&platform.url).await;
+        client.answer_question(&platform.url).await;
+        if submitted && client.all_ended(&platform.url).await {
+            break;
+        }
+        assert!(Instant::now() < deadline, "not everything ended: {}", platform.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    check(&client, &platform, &sink).await;
+    platform.stop().await;
+}
+
+/// Works until the platform is dead; true when the point was the reason.
+async fn until_dead(mut platform: Platform, client: &mut Client, point: &str, action: &str, needs: Needs) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut slow = None;
+    loop {
+        let submitted = client.submit_all(&platform.url).await;
+        client.answer_question(&platform.url).await;
+        if needs != Needs::Nothing && submitted {
+            run_slowly(client, &platform.url, &mut slow, needs).await;
+        }
+        if let Some(status) = platform.exited() {
+            if action == "term" {
+                assert_eq!(status.code(), Some(0), "SIGTERM at {point}: {}", platform.log());
+            }
+            return platform.reached(point);
+        }
+        assert!(Instant::now() < deadline, "{point} not reached in time: {}", platform.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Keeps one slow task running, which is cancelled if that is what the point needs.
+async fn run_slowly(client: &Client, url: &str, slow: &mut Option<String>, needs: Needs) {
+    if slow.is_none() {
+        let body = json!({ "agent": "slow", "prompt": "slowly" });
+        if let Ok(answer) = client.http.post(format!("{url}/tasks")).json(&body).send().await {
+            *slow = answer.json::<Value>().await.ok().and_then(|view| Some(view["id"].as_str()?.to_owned()));
+        }
+    } else if needs == Needs::Cancel
+        && let Some(id) = slow
+        && client.get(format!("{url}/tasks/{id}")).await.is_some_and(|view| view["status"] == "running")
+    {
+        let _ = client.http.post(format!("{url}/tasks/{id}/cancel")).send().await;
+    }
+}
+
+async fn check(client: &Client, platform: &Platform, sink: &EffectSink) {
+    let mut problems = Vec::new();
+    let listed = client.get(format!("{}/tasks?limit=1000", platform.url)).await.expect("a list");
+    let listed = listed["items"].as_array().expect("items").clone();
+    for agent in ["keyed", "once", "asker"] {
+        let expected = client.tasks.keys().filter(|key| key.starts_with(agent)).count();
+        let found = listed.iter().filter(|task| task["agent"] == agent).count();
+        if found != expected {
+            problems.push(format!("{found} tasks of {agent} instead of {expected}"));
+        }
+    }
+    let mut once = Vec::new();
+    for (key, (_, id)) in &client.tasks {
+        let told = client.told(&platform.url, id.as_deref().expect("submitted")).await;
+        check_journal(&told, &mut problems);
+        match key.split('-').next() {
+            Some("keyed") => check_counts(&told, 3, 5, &mut problems),
+            Some("asker") => check_counts(&told, 2, 1, &mut problems),
+            _ => once.push(told),
+        }
+    }
+    let children: Vec<&Value> = listed.iter().filter(|task| task["agent"] == "child").collect();
+    if children.len() != 2 * KEYED {
+        problems.push(format!("{} sub-tasks instead of {}", children.len(), 2 * KEYED));
+    }
+    for child in children.into_iter().chain(listed.iter().filter(|task| task["agent"] == "slow")) {
+        let told = client.told(&platform.url, child["id"].as_str().expect("an id")).await;
+        if told.view["agent"] == "child" {
+            check_counts(&told, 1, 0, &mut problems);
+            check_journal(&told, &mut problems);
+        }
+    }
+    let deliveries: Vec<_> = sink.deliveries().into_iter().map(|entry| (entry.path, entry.key)).collect();
+    check_keyed(&deliveries, "/keyed/a", KEYED, &mut problems);
+    check_keyed(&deliveries, "/keyed/b", KEYED, &mut problems);
+    check_once(&deliveries, &once.iter().collect::<Vec<_>>(), &mut problems);
+    assert!(problems.is_empty(), "{}\n{}", problems.join("\n"), platform.log());
+}
+
+macro_rules! points {
+    ($($name:ident: $point:literal x $hit:literal $(needs $needs:ident)?;)*) => {
+        $(mod $name {
+            use super::{crash_at, Needs};
+
+            const NEEDS: Needs = { #[expect(unused_mut, unused_assignments, reason = "the need is optional")] { let mut needs = Needs::Nothing; $(needs = Needs::$needs;)? needs } };
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn kill() {
+                crash_at($point, "kill", $hit, NEEDS).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn term() {
+                crash_at($point, "term", $hit, NEEDS).await;
+            }
+        })*
+    };
+}
+
+points! {
+    c01_submit_parsed: "C01" x 2;
+    c02_submit_in_transaction: "C02" x 3;
+    c03_submit_committed_before_response: "C03" x 2;
+    c04_submit_before_announcement: "C04" x 3;
+    c05_before_announcement: "C05" x 4;
+    c06_announced: "C06" x 5;
+    c09_hint_received: "C09" x 3;
+    c10_claimed: "C10" x 4;
+    c11_before_first_step: "C11" x 2;
+    c12_marked_before_call: "C12" x 2;
+    c12_marked_before_later_call: "C12" x 6;
+    c13_before_model_call: "C13" x 5;
+    c14_answer_received_before_journal: "C14" x 1;
+    c14_later_answer_received_before_journal: "C14" x 9;
+    c15_journaled_before_next_step: "C15" x 2;
+    c15_journaled_later_before_next_step: "C15" x 8;
+    c16_inside_fan_out: "C16" x 2;
+    c17_before_terminal_commit: "C17" x 3;
+    c18_terminal_committed_before_event: "C18" x 4;
+    c20_renewal: "C20" x 1;
+    c21_timer_due: "C21" x 1;
+    c22_timer_resumed_before_hint: "C22" x 1;
+    c23_signal_committed_before_wake: "C23" x 1;
+    c27_lease_expiry_decided: "C27" x 1 needs LostLease;
+    c28_lease_reaped_before_hint: "C28" x 1 needs LostLease;
+    c29_cancel_accepted: "C29" x 1 needs Cancel;
+    c30_cancel_delivered: "C30" x 1 needs Cancel;
+    c32_agent_validated: "C32" x 2;
+    c33_agent_activated: "C33" x 2;
+}
