@@ -1,12 +1,15 @@
-//! Tools: a port, and the built-in ones.
+//! Tools: a port, the built-in ones, and the guard through which they reach the outside.
 
 mod builtin;
+pub mod egress;
+pub mod schema;
 mod toolbox;
 
 use async_trait::async_trait;
 use domain::{AgentName, AgentSpec, Namespace, Task, TaskInput, ToolSpec};
 use serde_json::Value;
 
+pub use builtin::{BuiltinOptions, builtin};
 pub use toolbox::{AllowedTool, Refusal, Toolbox, Toolkit};
 
 /// Does something for an agent.

@@ -6,7 +6,12 @@ use std::sync::Arc;
 use domain::{AgentSpec, ToolSpec};
 use serde_json::Value;
 
-use crate::Tool;
+use crate::{Tool, schema};
+
+/// How many problems of one call a model is told at most.
+const MAX_PROBLEMS: usize = 8;
+/// How long the words for one problem are at most; a problem may quote names that the model made up.
+const MAX_PROBLEM: usize = 200;
 
 /// All tools of this process, by name.
 #[derive(Clone, Default)]
@@ -62,7 +67,9 @@ impl Toolkit {
         self.tools.keys().map(String::as_str)
     }
 
-    /// Gathers what an agent may use. Tools that this process does not have are left out.
+    /// Gathers what an agent may use. Tools that this process does not have, or whose schema is refused, are left out.
+    ///
+    /// Compiles the schemas, so whoever runs many tasks keeps the toolbox of an agent's version.
     pub fn for_agent(&self, agent: &AgentSpec) -> Toolbox {
         let mut tools = BTreeMap::new();
         for settings in &agent.tools {
@@ -77,7 +84,13 @@ impl Toolkit {
             if let Some(timeout) = settings.timeout {
                 spec.timeout = timeout.0;
             }
-            let Ok(validator) = jsonschema::validator_for(&spec.parameters) else { continue };
+            let validator = match schema::compile(&spec.parameters) {
+                Ok(validator) => validator,
+                Err(error) => {
+                    tracing::warn!(tool = %settings.name, %error, "tool left out: its schema is refused");
+                    continue;
+                }
+            };
             let allowed = AllowedTool { spec, tool: Arc::clone(tool), validator: Arc::new(validator) };
             tools.insert(settings.name.clone(), allowed);
         }
@@ -102,16 +115,147 @@ impl Toolbox {
             name: name.chars().take(80).collect(),
             known: self.tools.keys().cloned().collect::<Vec<_>>().join(", "),
         })?;
-        let problems: Vec<String> = tool
-            .validator
-            .iter_errors(arguments)
-            .take(8)
-            .map(|error| format!("{}: {}", error.instance_path(), error.masked()))
-            .collect();
+        let problems: Vec<String> =
+            tool.validator.iter_errors(arguments).take(MAX_PROBLEMS).map(|error| describe(&error)).collect();
         if problems.is_empty() {
             Ok(tool)
         } else {
             Err(Refusal::Arguments { name: name.to_owned(), problems: problems.join("; ") })
+        }
+    }
+}
+
+/// Says what is wrong without repeating the value: it may be long, and it may be a secret.
+fn describe(error: &jsonschema::ValidationError<'_>) -> String {
+    let path = error.instance_path().to_string();
+    let place = if path.is_empty() { "arguments" } else { path.as_str() };
+    format!("{place}: {}", error.masked()).chars().take(MAX_PROBLEM).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use domain::{Effect, UnknownPolicy};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{BuiltinOptions, CallContext, ToolError, ToolReply, builtin};
+
+    struct Shaped(Value);
+
+    #[async_trait]
+    impl Tool for Shaped {
+        fn spec(&self, _: &AgentSpec) -> Option<ToolSpec> {
+            Some(ToolSpec {
+                name: "shaped".to_owned(),
+                description: String::new(),
+                parameters: self.0.clone(),
+                effect: Effect::None,
+                on_unknown: UnknownPolicy::default(),
+                timeout: std::time::Duration::from_secs(1),
+            })
+        }
+
+        async fn call(&self, _: &CallContext<'_>, _: Value) -> Result<ToolReply, ToolError> {
+            Ok(ToolReply::Done(Value::Null))
+        }
+    }
+
+    fn agent(value: Value) -> AgentSpec {
+        serde_json::from_value(value).expect("an agent")
+    }
+
+    fn toolbox(tools: &Value) -> Toolbox {
+        builtin(BuiltinOptions::default()).for_agent(&agent(json!({ "name": "tester", "tools": tools })))
+    }
+
+    #[test]
+    fn an_agent_has_the_tools_of_its_file_and_no_others() {
+        let toolbox = toolbox(&json!(["echo", "wait", "no-such-tool"]));
+        let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
+        assert_eq!(names, ["echo", "wait"]);
+        let refusal = toolbox.check("http_request", &json!({})).err().expect("refused");
+        assert_eq!(refusal.to_string(), "there is no tool http_request; the tools are: echo, wait");
+    }
+
+    #[test]
+    fn a_name_that_is_no_tool_is_refused_in_few_words() {
+        let toolbox = toolbox(&json!(["echo"]));
+        for name in ["", "Echo", "echo ", " echo", "ｅcho", "echo\n", &"x".repeat(100_000)] {
+            let refusal = toolbox.check(name, &json!({ "text": "a" })).err().expect("refused");
+            assert!(matches!(refusal, Refusal::Unknown { .. }));
+            assert!(refusal.to_string().chars().count() < 200);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_reasons_that_repeat_no_values() {
+        let toolbox = toolbox(&json!(["http_request"]));
+        let secret = "hunter2".repeat(1_000);
+        for arguments in [
+            json!({ "method": secret, "url": "http://example.com" }),
+            json!({ "method": "GET", "url": { "secret": secret } }),
+            json!({ "method": "GET", "url": "http://example.com", "headers": { "a": [secret] } }),
+            json!({ "method": "GET" }),
+            json!([secret]),
+            json!(secret),
+            json!(null),
+        ] {
+            let refusal = toolbox.check("http_request", &arguments).err().expect("refused");
+            let text = refusal.to_string();
+            assert!(matches!(refusal, Refusal::Arguments { .. }));
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.len() < 500, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_arguments_are_refused_however_many_and_long_their_names() {
+        let toolbox = toolbox(&json!(["echo"]));
+        let many: serde_json::Map<String, Value> =
+            (0..1_000).map(|n| (format!("{}{n}", "x".repeat(1_000)), json!(n))).collect();
+        let refusal = toolbox.check("echo", &Value::Object(many)).err().expect("refused");
+        assert!(refusal.to_string().chars().count() < MAX_PROBLEMS * (MAX_PROBLEM + 2) + 100);
+    }
+
+    #[test]
+    fn the_agents_settings_override_the_tools_own() {
+        let toolbox = toolbox(
+            &json!([{ "name": "http_request", "effect": "once", "on_unknown": "fail", "timeout": "5s" }, "echo"]),
+        );
+        let spec = &toolbox.get("http_request").expect("known").spec;
+        assert_eq!((spec.effect, spec.on_unknown), (Effect::Once, UnknownPolicy::Fail));
+        assert_eq!(spec.timeout, std::time::Duration::from_secs(5));
+        assert_eq!(toolbox.get("echo").expect("known").spec.effect, Effect::None);
+    }
+
+    #[test]
+    fn a_tool_whose_schema_names_a_document_elsewhere_is_left_out() {
+        for reference in ["http://127.0.0.1:9/schema.json", "file:///etc/hostname"] {
+            let mut toolkit = Toolkit::default();
+            toolkit.add("shaped", Arc::new(Shaped(json!({ "$ref": reference }))));
+            toolkit.add("other", Arc::new(Shaped(json!({ "type": "object" }))));
+            let toolbox = toolkit.for_agent(&agent(json!({ "name": "tester", "tools": ["shaped", "other"] })));
+            assert!(toolbox.get("shaped").is_none());
+            assert!(toolbox.get("other").is_some());
+        }
+    }
+
+    #[test]
+    fn every_built_in_tool_refuses_arguments_that_it_does_not_know() {
+        let spec = agent(json!({
+            "name": "tester",
+            "tools": ["ask", "delegate", "echo", "http_request", "now", "wait"],
+            "delegates": ["helper"]
+        }));
+        let toolbox = builtin(BuiltinOptions::default()).for_agent(&spec);
+        assert_eq!(toolbox.specs().len(), 6);
+        for spec in toolbox.specs() {
+            assert_eq!(spec.parameters["type"], "object", "{}", spec.name);
+            assert_eq!(spec.parameters["additionalProperties"], false, "{}", spec.name);
+            assert!(!spec.description.is_empty());
         }
     }
 }
