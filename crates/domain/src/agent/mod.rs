@@ -1,7 +1,22 @@
-//! An agent: what its YAML file says.
+//! An agent: what its YAML file says, and what is wrong with a file that does not say it right.
 
+mod cron;
+mod output_schema;
+mod parse;
+mod problem;
+mod reference;
+mod schema;
+mod secrets;
+mod shape;
 mod spec;
+mod validate;
+mod yaml;
 
+pub use output_schema::{SchemaProblem, compile_output_schema};
+pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, parse, parse_with};
+pub use problem::FileProblem;
+pub use reference::reference;
+pub use schema::json_schema;
 pub use spec::{
     AgentSpec, BudgetSpec, ContinuousSpec, ExecutionMode, LimitsSpec, MemorySpec, ModelSpec, RetrySpec, ScheduleSpec,
     TeamPattern, TeamSpec, ToolSettings,

@@ -1,7 +1,11 @@
 //! The shape of an agent's file, with the defaults of what it leaves out.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{AgentName, Effect, HumanDuration, UnknownPolicy};
@@ -14,6 +18,7 @@ pub struct AgentSpec {
     pub name: AgentName,
     /// What the agent is for, in a sentence; other agents that may delegate to it read this.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2_000))]
     pub description: String,
     /// How the agent runs.
     #[serde(default)]
@@ -21,14 +26,17 @@ pub struct AgentSpec {
     /// The model and what to ask of it.
     #[serde(default)]
     pub model: ModelSpec,
-    /// What the model is told about its role before every task.
+    /// What the model is told about its role before every task; at most 256 KiB. Taken word for word: nothing in it is expanded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 262_144))]
     pub instructions: String,
     /// The tools that the agent may use: a name, or a name with settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
     pub tools: Vec<ToolSettings>,
     /// The agents that the tool `delegate` may give work to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub delegates: Vec<AgentName>,
     /// What one task may do at most.
     #[serde(default)]
@@ -42,7 +50,7 @@ pub struct AgentSpec {
     /// What the agent remembers of its thread.
     #[serde(default)]
     pub memory: MemorySpec,
-    /// JSON Schema that the answer must match; the answer is then JSON.
+    /// JSON Schema that the answer must match; the answer is then JSON. At most 64 KiB, without references to elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
     /// When the agent runs by itself.
@@ -90,105 +98,141 @@ impl std::fmt::Display for ExecutionMode {
 }
 
 /// The model and what to ask of it. A plain string is the name alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "ModelForm")]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = name_or_settings)]
 pub struct ModelSpec {
     /// `provider/name` such as `openai/gpt-5-mini` or `local/smollm2-135m-instruct`; `default` is what the platform found.
+    #[schemars(length(min = 1, max = 200))]
     pub name: String,
-    /// Models to try, in this order, when the first one fails.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Models to try, in this order, when the first one fails; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(max = 8))]
     pub fallbacks: Vec<String>,
     /// Randomness, 0 to 2; the provider's default when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, range(min = 0, max = 2))]
     pub temperature: Option<f64>,
-    /// The longest answer in tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The longest answer in tokens, 1 to 1,000,000; the provider's default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, range(min = 1, max = 1_000_000))]
     pub max_output_tokens: Option<u32>,
-    /// How long one answer may take.
+    /// How long one answer may take, `1s` to `1h`.
+    #[schemars(default = "five_minutes")]
     pub timeout: HumanDuration,
-    /// How long the model may be silent in the middle of an answer.
+    /// How long the model may be silent in the middle of an answer, `1s` to `1h`.
+    #[schemars(default = "one_minute")]
     pub idle_timeout: HumanDuration,
+}
+
+fn five_minutes() -> HumanDuration {
+    HumanDuration::from_secs(300)
+}
+
+fn one_minute() -> HumanDuration {
+    HumanDuration::from_secs(60)
+}
+
+impl ModelSpec {
+    /// A model by its name, with the defaults of everything else.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            fallbacks: Vec::new(),
+            temperature: None,
+            max_output_tokens: None,
+            timeout: five_minutes(),
+            idle_timeout: one_minute(),
+        }
+    }
 }
 
 impl Default for ModelSpec {
     fn default() -> Self {
-        ModelForm::Name("default".to_owned()).into()
+        Self::named("default")
     }
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum ModelForm {
-    Name(String),
-    Full(ModelFull),
-}
-
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModelFull {
+struct ModelSettings {
     name: String,
     #[serde(default)]
     fallbacks: Vec<String>,
     temperature: Option<f64>,
     max_output_tokens: Option<u32>,
-    timeout: Option<HumanDuration>,
-    idle_timeout: Option<HumanDuration>,
+    #[serde(default = "five_minutes")]
+    timeout: HumanDuration,
+    #[serde(default = "one_minute")]
+    idle_timeout: HumanDuration,
 }
 
-impl From<ModelForm> for ModelSpec {
-    fn from(form: ModelForm) -> Self {
-        let full = match form {
-            ModelForm::Full(full) => full,
-            ModelForm::Name(name) => ModelFull {
-                name,
-                fallbacks: Vec::new(),
-                temperature: None,
-                max_output_tokens: None,
-                timeout: None,
-                idle_timeout: None,
-            },
-        };
-        Self {
-            name: full.name,
-            fallbacks: full.fallbacks,
-            temperature: full.temperature,
-            max_output_tokens: full.max_output_tokens,
-            timeout: full.timeout.unwrap_or(HumanDuration::from_secs(300)),
-            idle_timeout: full.idle_timeout.unwrap_or(HumanDuration::from_secs(60)),
+impl<'de> Deserialize<'de> for ModelSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrSettings;
+
+        impl<'de> Visitor<'de> for NameOrSettings {
+            type Value = ModelSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a model's name, or a mapping with `name` and settings")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<ModelSpec, E> {
+                Ok(ModelSpec::named(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelSpec, A::Error> {
+                let settings = ModelSettings::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ModelSpec {
+                    name: settings.name,
+                    fallbacks: settings.fallbacks,
+                    temperature: settings.temperature,
+                    max_output_tokens: settings.max_output_tokens,
+                    timeout: settings.timeout,
+                    idle_timeout: settings.idle_timeout,
+                })
+            }
         }
+
+        deserializer.deserialize_any(NameOrSettings)
     }
 }
 
 /// A tool that an agent may use, with what the operator narrows or sets. A plain string is the name alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "ToolForm")]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = name_or_settings)]
 pub struct ToolSettings {
     /// The tool's name.
+    #[schemars(length(min = 1, max = 128))]
     pub name: String,
     /// Overrides what repeating a call does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
     pub effect: Option<Effect>,
     /// What to do when a `once` call's outcome is unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
     pub on_unknown: Option<UnknownPolicy>,
-    /// For `http_request`: the hosts that it may call (`host`, `host:port` or `*.domain`); none means every public host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// For `http_request`: the hosts that it may call (`host`, `host:port` or `*.domain`), at most 64; none means every public host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(max = 64))]
     pub allow: Vec<String>,
-    /// How long one call may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How long one call may take, `100ms` to `1h`; the tool's own default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
     pub timeout: Option<HumanDuration>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum ToolForm {
-    Name(String),
-    Full(ToolFull),
+impl ToolSettings {
+    /// A tool by its name, as it is.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), effect: None, on_unknown: None, allow: Vec::new(), timeout: None }
+    }
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ToolFull {
+struct ToolForm {
     name: String,
     effect: Option<Effect>,
     on_unknown: Option<UnknownPolicy>,
@@ -197,19 +241,46 @@ struct ToolFull {
     timeout: Option<HumanDuration>,
 }
 
-impl From<ToolForm> for ToolSettings {
-    fn from(form: ToolForm) -> Self {
-        match form {
-            ToolForm::Name(name) => Self { name, effect: None, on_unknown: None, allow: Vec::new(), timeout: None },
-            ToolForm::Full(full) => Self {
-                name: full.name,
-                effect: full.effect,
-                on_unknown: full.on_unknown,
-                allow: full.allow,
-                timeout: full.timeout,
-            },
+impl<'de> Deserialize<'de> for ToolSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrSettings;
+
+        impl<'de> Visitor<'de> for NameOrSettings {
+            type Value = ToolSettings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tool's name, or a mapping with `name` and settings")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<ToolSettings, E> {
+                Ok(ToolSettings::named(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ToolSettings, A::Error> {
+                let form = ToolForm::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ToolSettings {
+                    name: form.name,
+                    effect: form.effect,
+                    on_unknown: form.on_unknown,
+                    allow: form.allow,
+                    timeout: form.timeout,
+                })
+            }
         }
+
+        deserializer.deserialize_any(NameOrSettings)
     }
+}
+
+/// Makes of a settings' schema one that takes a plain name, too.
+fn name_or_settings(schema: &mut Schema) {
+    let description = schema.remove("description");
+    let settings = std::mem::take(schema);
+    let mut either = json_schema!({ "anyOf": [{ "type": "string", "minLength": 1, "maxLength": 200 }, settings] });
+    if let Some(description) = description {
+        either.insert("description".to_owned(), description);
+    }
+    *schema = either;
 }
 
 /// What one task may do at most. Reaching a limit fails the task with `limit_exceeded`.
@@ -217,20 +288,27 @@ impl From<ToolForm> for ToolSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSpec {
     /// Model calls, 1 to 10,000.
+    #[schemars(range(min = 1, max = 10_000))]
     pub max_steps: u32,
     /// Tool calls, 0 to 100,000.
+    #[schemars(range(min = 0, max = 100_000))]
     pub max_tool_calls: u32,
     /// Tool calls of one answer, 1 to 128; the whole answer is refused when it asks for more.
+    #[schemars(range(min = 1, max = 128))]
     pub max_parallel_tool_calls: u32,
-    /// Tokens read and written.
+    /// Tokens read and written, 1 to 1,000,000,000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_tokens: u64,
-    /// Time from the first start to the end, waiting included.
+    /// Time from the first start to the end, waiting included; `1s` to `366d`.
     pub wall_time: HumanDuration,
     /// Delegations below the first task, 0 to 16.
+    #[schemars(range(min = 0, max = 16))]
     pub max_depth: u32,
     /// Sub-tasks of one task, 0 to 1,000.
+    #[schemars(range(min = 0, max = 1_000))]
     pub max_children: u32,
-    /// How often the same call with the same result may come before the loop detector stops the task.
+    /// How often the same call with the same result may come before the loop detector stops the task, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub max_repeats: u32,
 }
 
@@ -253,7 +331,8 @@ impl Default for LimitsSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetSpec {
-    /// Money in US dollars.
+    /// Money in US dollars: more than 0, at most 1,000,000.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub usd: f64,
 }
 
@@ -262,10 +341,11 @@ pub struct BudgetSpec {
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySpec {
     /// Attempts in all, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub max_attempts: u32,
-    /// The pause after the first failure; it doubles with each further one, with jitter.
+    /// The pause after the first failure, `1ms` to `1h`; it doubles with each further one, with jitter.
     pub initial_backoff: HumanDuration,
-    /// The longest pause.
+    /// The longest pause, at least `initial_backoff`, at most `1d`.
     pub max_backoff: HumanDuration,
 }
 
@@ -284,6 +364,7 @@ impl Default for RetrySpec {
 #[serde(deny_unknown_fields, default)]
 pub struct MemorySpec {
     /// How many of the thread's latest messages the model is shown, 0 to 1,000.
+    #[schemars(range(min = 0, max = 1_000))]
     pub thread_messages: u32,
 }
 
@@ -297,12 +378,15 @@ impl Default for MemorySpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
-    /// A cron expression of five fields.
+    /// A cron expression of five fields: minute, hour, day of the month, month, day of the week.
+    #[schemars(length(min = 9, max = 256))]
     pub cron: String,
-    /// An IANA time zone.
+    /// An IANA time zone, such as `Europe/Berlin`.
+    #[schemars(length(max = 64))]
     #[serde(default = "utc")]
     pub timezone: String,
-    /// What each run is asked to do.
+    /// What each run is asked to do; at most 64 KiB.
+    #[schemars(length(min = 1, max = 65_536))]
     pub prompt: String,
 }
 
@@ -317,9 +401,11 @@ pub struct TeamSpec {
     /// Who speaks when.
     pub pattern: TeamPattern,
     /// The agents of the team, 1 to 16.
+    #[schemars(length(min = 1, max = 16))]
     pub members: Vec<AgentName>,
     /// How often everyone may speak, 1 to 100.
     #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 100))]
     pub max_rounds: u32,
 }
 
@@ -345,9 +431,9 @@ pub enum TeamPattern {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ContinuousSpec {
-    /// After how long without work it hibernates.
+    /// After how long without work it hibernates, `1s` to `7d`.
     pub idle_timeout: HumanDuration,
-    /// How often it is woken without a message; never when absent.
+    /// How often it is woken without a message, `1s` to `7d`; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tick: Option<HumanDuration>,
 }
