@@ -153,8 +153,8 @@ fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Strin
 type Found = BTreeMap<String, (String, Setting)>;
 
 fn from_file(options: &LoadOptions, names: &BTreeSet<String>, found: &mut Found, problems: &mut Vec<String>) {
-    let named = options.environment.get("AGENTRUNNER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let Some(path) = options.file.clone().or(named) else { return };
+    let in_variable = options.environment.get("AGENTRUNNER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let Some(path) = options.file.clone().or(in_variable) else { return };
     let table = match read(&path).and_then(|text| text.parse::<toml::Table>().map_err(|error| error.to_string())) {
         Ok(table) => table,
         Err(reason) => {

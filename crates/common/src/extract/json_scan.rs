@@ -242,28 +242,28 @@ mod tests {
         scan(text).err().map(|finding| (finding.pointer, finding.reason))
     }
 
-    fn at(pointer: &str, reason: &str) -> Option<(String, String)> {
-        Some((pointer.to_owned(), reason.to_owned()))
+    fn at(pointer: &str, reason: &str) -> (String, String) {
+        (pointer.to_owned(), reason.to_owned())
     }
 
     #[test]
     fn a_repeated_key_is_found_at_any_depth_and_however_it_is_written() {
-        assert_eq!(found(r#"{"a":1,"a":2}"#), at("/a", "the field is repeated"));
-        assert_eq!(found(r#"{"a":1,"\u0061":2}"#), at("/a", "the field is repeated"));
-        assert_eq!(found(r#"{"x":[{},{"b":{"c":1},"b/~":0,"b":2}]}"#), at("/x/1/b", "the field is repeated"));
+        assert_eq!(found(r#"{"a":1,"a":2}"#).unwrap(), at("/a", "the field is repeated"));
+        assert_eq!(found(r#"{"a":1,"\u0061":2}"#).unwrap(), at("/a", "the field is repeated"));
+        assert_eq!(found(r#"{"x":[{},{"b":{"c":1},"b/~":0,"b":2}]}"#).unwrap(), at("/x/1/b", "the field is repeated"));
         assert_eq!(found(r#"{"x":{"a":1},"y":{"a":1},"a":[{"a":1},{"a":1}]}"#), None);
-        let many: String = (0..100).map(|n| format!("\"k{n}\":{{\"k\":1}},")).collect();
-        assert_eq!(found(&format!("{{{many}\"k50\":1}}")), at("/k50", "the field is repeated"));
+        let many = (0..100).map(|n| format!("\"k{n}\":{{\"k\":1}},")).collect::<Vec<_>>().concat();
+        assert_eq!(found(&format!("{{{many}\"k50\":1}}")).unwrap(), at("/k50", "the field is repeated"));
         assert_eq!(found(&format!("{{{many}\"last\":1}}")), None);
     }
 
     #[test]
     fn strings_that_a_database_cannot_hold_are_found() {
-        assert_eq!(found(r#"{"a":["x","\u0000"]}"#), at("/a/1", "contains a NUL character"));
-        assert_eq!(found(r#"{"a":"\ud800"}"#), at("/a", "contains a lone surrogate"));
-        assert_eq!(found(r#"{"a":"\udc00 \ud800"}"#), at("/a", "contains a lone surrogate"));
+        assert_eq!(found(r#"{"a":["x","\u0000"]}"#).unwrap(), at("/a/1", "contains a NUL character"));
+        assert_eq!(found(r#"{"a":"\ud800"}"#).unwrap(), at("/a", "contains a lone surrogate"));
+        assert_eq!(found(r#"{"a":"\udc00 \ud800"}"#).unwrap(), at("/a", "contains a lone surrogate"));
         assert_eq!(found(r#"{"a":"\ud83d\ude00 \\u0000 \\ud800"}"#), None);
-        assert_eq!(found(r#"{"\u0000":1}"#), at("", "contains a NUL character"));
+        assert_eq!(found(r#"{"\u0000":1}"#).unwrap(), at("", "contains a NUL character"));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn too_many_fields_are_found() {
-        let many: String = (0..100_001).map(|n| format!("\"{n}\":0,")).collect();
+        let many = (0..100_001).map(|n| format!("\"{n}\":0,")).collect::<Vec<_>>().concat();
         assert_eq!(found(&format!("{{{many}")).unwrap().1, "more than 100000 fields");
     }
 

@@ -3,9 +3,9 @@
 mod json_scan;
 mod strict_json;
 
-use axum::extract::FromRequestParts;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -28,12 +28,12 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(path_problem(&rejection)),
+            Err(rejection) => Err(path_problem(&rejection, parts)),
         }
     }
 }
 
-fn path_problem(rejection: &PathRejection) -> Problem {
+fn path_problem(rejection: &PathRejection, parts: &Parts) -> Problem {
     let PathRejection::FailedToDeserializePathParams(failure) = rejection else {
         tracing::error!(error = %rejection, "a handler asks for path parameters that its route does not have");
         return Problem::new(Kind::Internal);
@@ -45,14 +45,25 @@ fn path_problem(rejection: &PathRejection) -> Problem {
         ErrorKind::DeserializeError { key, message, .. } => Problem::invalid(format!("path.{key}"), message),
         ErrorKind::InvalidUtf8InPathParam { key } => Problem::invalid(format!("path.{key}"), "is not UTF-8"),
         ErrorKind::ParseErrorAtIndex { index, expected_type, .. } => {
-            Problem::invalid(format!("path.{index}"), format!("must be {expected_type}"))
+            Problem::invalid(parameter(parts, *index), format!("must be {expected_type}"))
         }
-        kind @ ErrorKind::WrongNumberOfParameters { .. } | kind @ ErrorKind::UnsupportedType { .. } => {
+        ErrorKind::ParseError { expected_type, .. } => {
+            Problem::invalid(parameter(parts, 0), format!("must be {expected_type}"))
+        }
+        ErrorKind::Message(reason) => Problem::invalid(parameter(parts, 0), reason),
+        kind @ (ErrorKind::WrongNumberOfParameters { .. } | ErrorKind::UnsupportedType { .. }) => {
             tracing::error!(error = %kind, "a handler asks for path parameters that its route does not have");
             Problem::new(Kind::Internal)
         }
         kind => Problem::invalid("path", kind.to_string()),
     }
+}
+
+/// The pointer to a parameter that is known by its place only.
+fn parameter(parts: &Parts, index: usize) -> String {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let name = route.split('{').nth(index + 1).and_then(|rest| rest.split('}').next());
+    name.map_or_else(|| "path".to_owned(), |name| format!("path.{}", name.trim_start_matches('*')))
 }
 
 /// The parameters of the query. What cannot be read is `invalid-request`, with `query.NAME` as the pointer.

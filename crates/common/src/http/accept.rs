@@ -29,7 +29,7 @@ const HEAD_LIMIT: usize = 64 << 10;
 /// How often histograms are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// With this HTTP/2 begins when the client knows that the server speaks it.
-const PREFACE: &[u8] = b"PRI";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The connections of a server.
 pub(super) struct Connections {
@@ -45,7 +45,11 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(options: &ServerOptions, router: Router, lifecycle: Lifecycle) -> Arc<Self> {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(HEAD_LIMIT);
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_header_size(HEAD_LIMIT)
+            .max_buf_size(2 * HEAD_LIMIT);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

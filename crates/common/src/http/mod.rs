@@ -55,7 +55,7 @@ impl ServerOptions {
             name,
             address,
             body_limit: DEFAULT_BODY_LIMIT,
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(1),
             header_timeout: Duration::from_secs(10),
             max_connections: 4096,
             allowed_hosts: Vec::new(),

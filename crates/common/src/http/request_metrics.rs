@@ -7,11 +7,16 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use metrics::{Counter, Histogram};
 
+use crate::telemetry;
+
 /// A service's handles. Looking them up by their labels at every request would cost more than the recording.
 pub(super) struct RequestMetrics {
     service: &'static str,
-    routes: RwLock<HashMap<String, HashMap<(&'static str, u16), Handles>>>,
+    routes: RwLock<HashMap<String, RouteHandles>>,
 }
+
+/// By method and status.
+type RouteHandles = HashMap<(&'static str, u16), Handles>;
 
 #[derive(Clone)]
 struct Handles {
@@ -21,6 +26,8 @@ struct Handles {
 
 impl RequestMetrics {
     pub(super) fn new(service: &'static str) -> Self {
+        // Handles that are made before there is a recorder count nothing for ever.
+        telemetry::metrics_handle();
         metrics::describe_counter!("http_requests_total", "Requests that were answered.");
         metrics::describe_histogram!("http_request_seconds", "Time until the response began.");
         Self { service, routes: RwLock::default() }
