@@ -1,1 +1,4 @@
 //! testkit
+
+pub mod effect_sink;
+pub mod fake_openai;

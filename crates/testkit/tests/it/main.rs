@@ -1,0 +1,3 @@
+//! The test kit itself, tested: what it says must be so.
+
+mod effect_sink;
