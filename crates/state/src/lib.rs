@@ -4,6 +4,7 @@
 //! All writes are durable when they are answered, unless a method says otherwise. All of them are safe to repeat.
 
 pub mod agents;
+#[cfg(feature = "contract")]
 pub mod contract;
 mod error;
 pub mod leases;
@@ -14,9 +15,9 @@ use domain::{Lease, Namespace, NewTask, Step, Task, TaskId, Thread, ThreadId, Th
 
 pub use error::StateError;
 pub use types::{
-    AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep, NewThreadMessage, Outcome,
-    Page, Park, PutCondition, Purged, Renewed, Retention, Signal, StateStats, StateValue, Submitted, TaskFilter,
-    Transition,
+    AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep, NewThreadMessage,
+    Outcome, Page, Park, Purged, PutCondition, Renewed, Retention, Signal, StateStats, StateValue, Submitted,
+    TaskFilter, Transition,
 };
 
 /// The system of record.

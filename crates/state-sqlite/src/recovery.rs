@@ -1,0 +1,90 @@
+//! What opening a data directory makes of the one that left it: every lease died with its process.
+
+use std::collections::HashMap;
+
+use domain::{Failure, FailureKind, StepBody, TaskId, WorkerId};
+use rusqlite::params;
+use state::{StateError, Transition};
+
+use crate::codec::status_column;
+use crate::fault::Written;
+use crate::leases::Held;
+use crate::rows::{self, Head};
+use crate::tx::{End, Tx};
+
+/// Losses without a step in between after which a task is taken for the cause.
+const MAX_LOSSES: u32 = 5;
+
+/// Queues again what was running, and makes every queued task be announced anew.
+pub(crate) fn recover(tx: &Tx<'_>) -> Written<usize> {
+    let now = tx.clock.now();
+    let keys = tx.keys("SELECT key FROM tasks WHERE status < 3 AND status = 1 ORDER BY key", [])?;
+    for head in tx.heads(&keys)? {
+        // A sub-task may have been ended by what happened to its parent just before.
+        if tx.head_at(head.key)?.status == head.status {
+            lose(tx, &head, MAX_LOSSES, now, &mut Transition::default())?;
+        }
+    }
+    tx.clear_announcements()?;
+    Ok(keys.len())
+}
+
+/// Takes a running task away from its worker: it is queued again, ends because it was asked to, or fails for good.
+pub(crate) fn lose(
+    tx: &Tx<'_>,
+    head: &Head,
+    max_losses: u32,
+    now: domain::Timestamp,
+    transition: &mut Transition,
+) -> Written<()> {
+    let losses = head.losses.saturating_add(1);
+    let worker = head.worker.unwrap_or(WorkerId(uuid::Uuid::nil()));
+    tx.append_own(head.key, &StepBody::LeaseLost { worker }, now)?;
+    tx.execute("UPDATE tasks SET losses = ?2 WHERE key = ?1", params![head.key, losses])?;
+    // The row knows a wish that came after `head` was read.
+    if tx.head_at(head.key)?.cancel {
+        return tx.end(head, End::cancelled(), now, transition);
+    }
+    if losses < max_losses {
+        return tx.queue(head, None, now, transition);
+    }
+    let message = format!("{losses} workers fell silent one after another while they held the task");
+    tx.end(head, End::failed(Failure::new(FailureKind::WorkerLost, message)), now, transition)
+}
+
+/// Reads the leases that are held again from the record.
+pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
+    let sql = "SELECT key, id, epoch, worker, cancel_requested, losses FROM tasks WHERE status < 3 AND status = ?1";
+    let mut found = HashMap::new();
+    let mut statement = tx.statement(sql)?;
+    let mut running = statement.query(params![status_column(domain::TaskStatus::Running)])?;
+    while let Some(row) = running.next()? {
+        let key = row.get(0)?;
+        let task = TaskId(rows::uuid(row, 1)?);
+        let held = Held {
+            key,
+            epoch: row.get(2)?,
+            worker: WorkerId(rows::uuid(row, 3)?),
+            beat: 0,
+            cancel: row.get(4)?,
+            losses: row.get(5)?,
+            next_seq: tx.next_seq(key)?,
+        };
+        found.insert(task, held);
+    }
+    tx.leases.replace(found);
+    Ok(())
+}
+
+/// Runs `recover` in a transaction of its own.
+pub(crate) fn run(tx: &Tx<'_>) -> Result<usize, StateError> {
+    let recovered = tx.execute("BEGIN IMMEDIATE", []).and_then(|_| {
+        let recovered = recover(tx)?;
+        tx.execute("COMMIT", [])?;
+        Ok(recovered)
+    });
+    recovered.map_err(|fault| match fault.into_error() {
+        StateError::Corrupt(why) => StateError::Corrupt(format!("the unfinished tasks could not be taken up: {why}")),
+        other => other,
+    })
+}

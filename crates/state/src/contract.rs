@@ -1,1 +1,0 @@
-//! The suite that every adapter of the system of record must pass.
