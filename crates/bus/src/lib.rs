@@ -2,6 +2,7 @@
 //!
 //! Messages are hints. Losing, repeating or reordering any of them costs time, never work: the record tells the rest.
 
+pub mod contract;
 mod error;
 pub mod inproc;
 
@@ -12,7 +13,7 @@ use domain::{Delta, Event, ExecutionMode, ReadyTask, TaskId};
 use futures::stream::BoxStream;
 
 pub use error::BusError;
-pub use inproc::InprocBus;
+pub use inproc::{InprocBus, InprocOptions};
 
 /// Hands ready tasks to pools.
 #[async_trait]
@@ -44,6 +45,12 @@ pub trait Events: Send + Sync + 'static {
 
     /// Listens to everything but deltas. A slow listener misses events and is told `Received::Missed`.
     async fn subscribe(&self) -> Result<BoxStream<'static, Received>, BusError>;
+
+    /// Listens to what happens to tasks and agents as a whole: everything but steps and deltas. Unlike `subscribe`, it does
+    /// not make `listens` true for every task, so that pools can hear of cancellations at no cost to each step.
+    async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        self.subscribe().await
+    }
 
     /// Listens to one task, deltas included; the deltas of the step that is being spoken come first.
     async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError>;

@@ -1,4 +1,0 @@
-//! Messages within one process.
-/// In-process bus.
-#[derive(Default)]
-pub struct InprocBus {}
