@@ -4,6 +4,7 @@
 
 use std::future::Future;
 
+use domain::FinishReason;
 use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -32,8 +33,7 @@ where
     let answer = call.instrument(span.clone()).await;
     let outcome = match &answer {
         Ok(answer) => {
-            let finish = format!("{:?}", answer.finish);
-            span.record("gen_ai.response.finish_reason", finish.as_str());
+            span.record("gen_ai.response.finish_reason", name(answer.finish));
             span.record("gen_ai.usage.input_tokens", answer.usage.input_tokens);
             span.record("gen_ai.usage.output_tokens", answer.usage.output_tokens);
             count_tokens(provider, answer);
@@ -48,6 +48,15 @@ where
     metrics::histogram!("llm_request_seconds", "provider" => provider.to_owned())
         .record(started.elapsed().as_secs_f64());
     answer
+}
+
+fn name(finish: FinishReason) -> &'static str {
+    match finish {
+        FinishReason::Stop => "stop",
+        FinishReason::ToolCalls => "tool_calls",
+        FinishReason::Length => "length",
+        FinishReason::ContentFilter => "content_filter",
+    }
 }
 
 fn count_tokens(provider: &str, answer: &ChatAnswer) {

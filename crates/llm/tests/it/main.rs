@@ -1,4 +1,5 @@
 //! The scripted model, through its public door.
 
 mod contract;
+mod observed;
 mod scripted;

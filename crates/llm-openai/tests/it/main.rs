@@ -1,0 +1,9 @@
+//! The adapter against a real HTTP server that misbehaves to the byte.
+
+mod answers;
+mod contract;
+mod cuts;
+mod requests;
+mod retries;
+mod secrets;
+mod support;

@@ -1,0 +1,82 @@
+//! What is sent.
+
+use domain::{Effect, Message, ToolCall, ToolSpec, UnknownPolicy};
+use llm_openai::ApiKey;
+use serde_json::json;
+
+use crate::support::{KEY, adapter, config, hear, request, start};
+
+#[tokio::test]
+async fn a_request_says_everything_in_the_protocols_words() {
+    let (server, _) = start().await;
+    let mut with_header = config(server.base_url());
+    with_header.headers.push(("X-Team".to_owned(), ApiKey::new("blue")));
+    let model = adapter(with_header);
+    let mut rich = request();
+    rich.messages = vec![
+        Message::System { text: "Be kind.".to_owned() },
+        Message::User { text: "Pay \"Zoë\"".to_owned() },
+        Message::Assistant {
+            text: String::new(),
+            tool_calls: vec![ToolCall { id: "a".to_owned(), name: "pay".to_owned(), arguments: json!({ "x": "\"" }) }],
+        },
+        Message::Tool { call_id: "a".to_owned(), text: "paid".to_owned() },
+    ];
+    rich.tools = vec![ToolSpec {
+        name: "pay".to_owned(),
+        description: "Pays.".to_owned(),
+        parameters: json!({ "type": "object" }),
+        effect: Effect::Once,
+        on_unknown: UnknownPolicy::Ask,
+        timeout: std::time::Duration::from_secs(1),
+    }];
+    rich.output_schema = Some(json!({ "type": "object", "required": ["a"] }));
+    rich.temperature = Some(0.5);
+    rich.max_output_tokens = Some(100);
+    hear(&model, &rich).await.1.unwrap();
+
+    let seen = &server.requests()[0];
+    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/v1/chat/completions"));
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    assert_eq!(seen.header("x-team"), Some("blue"));
+    assert_eq!(
+        seen.body,
+        json!({
+            "model": "fake-large",
+            "messages": [
+                { "role": "system", "content": "Be kind." },
+                { "role": "user", "content": "Pay \"Zoë\"" },
+                { "role": "assistant", "content": "", "tool_calls": [
+                    { "id": "a", "type": "function", "function": { "name": "pay", "arguments": "{\"x\":\"\\\"\"}" } },
+                ] },
+                { "role": "tool", "tool_call_id": "a", "content": "paid" },
+            ],
+            "stream": true,
+            "stream_options": { "include_usage": true },
+            "tools": [{ "type": "function", "function":
+                { "name": "pay", "description": "Pays.", "parameters": { "type": "object" } } }],
+            "response_format": { "type": "json_schema", "json_schema":
+                { "name": "answer", "schema": { "type": "object", "required": ["a"] }, "strict": false } },
+            "temperature": 0.5,
+            "max_tokens": 100,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_request_without_wishes_names_none() {
+    let (server, model) = start().await;
+    hear(&model, &request()).await.1.unwrap();
+    let body = &server.requests()[0].body;
+    let keys: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["messages", "model", "stream", "stream_options"]);
+}
+
+#[tokio::test]
+async fn the_models_of_a_server_are_listed() {
+    let (server, model) = start().await;
+    assert_eq!(model.list_models().await.unwrap(), ["fake-large", "fake-small"]);
+    assert_eq!(server.requests()[0].path, "/v1/models");
+    let elsewhere = adapter(config(format!("{}/none", server.base_url())));
+    assert!(elsewhere.list_models().await.is_err());
+}
