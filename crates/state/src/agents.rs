@@ -39,8 +39,11 @@ pub struct Agents {
     state: Arc<dyn State>,
     clock: Arc<dyn Clock>,
     versions: Mutex<HashMap<(Namespace, AgentName, u32), Arc<AgentVersion>>>,
-    active: Mutex<HashMap<(Namespace, AgentName), (std::time::Duration, Option<Arc<AgentVersion>>)>>,
+    active: Mutex<HashMap<(Namespace, AgentName), Remembered>>,
 }
+
+/// When the active version was looked up, and what it was.
+type Remembered = (std::time::Duration, Option<Arc<AgentVersion>>);
 
 /// How long an answer of `active` may be old.
 const ACTIVE_AGE: std::time::Duration = std::time::Duration::from_millis(250);
@@ -57,7 +60,11 @@ impl Agents {
     ///
     /// Safe to run on several replicas at once: a number is taken once, and the same specification twice in a row makes
     /// one version.
-    pub async fn publish(&self, namespace: &Namespace, spec: AgentSpec) -> Result<(Arc<AgentVersion>, bool), StateError> {
+    pub async fn publish(
+        &self,
+        namespace: &Namespace,
+        spec: AgentSpec,
+    ) -> Result<(Arc<AgentVersion>, bool), StateError> {
         let name = spec.name.clone();
         let body = serde_json::to_vec(&spec).map_err(|error| StateError::Corrupt(error.to_string()))?;
         let digest = blake3::hash(&body).to_hex().to_string();
@@ -130,7 +137,11 @@ impl Agents {
     }
 
     /// Finds the version that new tasks get, at most a quarter of a second old; `None` when the agent is unknown or withdrawn.
-    pub async fn active(&self, namespace: &Namespace, name: &AgentName) -> Result<Option<Arc<AgentVersion>>, StateError> {
+    pub async fn active(
+        &self,
+        namespace: &Namespace,
+        name: &AgentName,
+    ) -> Result<Option<Arc<AgentVersion>>, StateError> {
         let key = (namespace.clone(), name.clone());
         if let Some((at, version)) = self.active.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
             && self.clock.monotonic().saturating_sub(*at) < ACTIVE_AGE
@@ -144,6 +155,36 @@ impl Agents {
         };
         self.remember_active(namespace, name, version.clone());
         Ok(version)
+    }
+
+    /// Lists the versions that new tasks get, by name; withdrawn agents are not among them.
+    pub async fn list(&self, namespace: &Namespace) -> Result<Vec<Arc<AgentVersion>>, StateError> {
+        const PAGE: u32 = 500;
+        let mut active = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let now = self.clock.now();
+            let page = self.state.values(namespace, SCOPE, after.as_deref(), PAGE, now).await?;
+            after = page.items.last().map(|value| value.key.clone());
+            for value in page.items {
+                // `name@version` holds a version; a name has no `@`.
+                if let Ok(name) = AgentName::new(value.key) {
+                    let entry: Active = decode(value.value)?;
+                    if entry.available {
+                        active.push((name, entry.version));
+                    }
+                }
+            }
+            if !page.more || after.is_none() {
+                break;
+            }
+        }
+        active.sort();
+        let mut versions = Vec::with_capacity(active.len());
+        for (name, number) in active {
+            versions.extend(self.version(namespace, &name, number).await?);
+        }
+        Ok(versions)
     }
 
     /// Finds one version.

@@ -1,0 +1,148 @@
+//! Agents as people ask for them: what they are, and what they do at the moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::problem::{self, Kind, Problem};
+use domain::{AgentName, Namespace, TaskStatus};
+use state::agents::{AgentVersion, Agents};
+use state::{State, StateError, StateStats};
+use wire::{AgentStatus, AgentView};
+
+/// How many similar names a "did you mean" lists.
+const SIMILAR_MAX: usize = 3;
+
+/// The agents of the record with their work.
+#[derive(Clone)]
+pub struct AgentsView {
+    state: Arc<dyn State>,
+    agents: Arc<Agents>,
+}
+
+/// Why an agent cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It does not exist, or was withdrawn.
+    #[error("agent {agent} does not exist")]
+    Unknown {
+        /// The agent that was asked for.
+        agent: AgentName,
+        /// Agents with similar names.
+        similar: Vec<AgentName>,
+    },
+    /// The record could not be read.
+    #[error("could not read the agents")]
+    State(#[from] StateError),
+}
+
+impl From<AgentError> for Problem {
+    fn from(error: AgentError) -> Self {
+        let text = error.to_string();
+        match error {
+            AgentError::Unknown { similar, .. } => unknown(&text, "path.agent", &similar),
+            AgentError::State(error) => error.into(),
+        }
+    }
+}
+
+impl utoipa::IntoResponses for AgentError {
+    fn responses() -> problem::Responses {
+        problem::responses(&[Kind::InvalidRequest, Kind::UnknownAgent, Kind::Unavailable])
+    }
+}
+
+/// The problem of an agent that does not exist.
+pub(super) fn unknown(text: &str, pointer: &str, similar: &[AgentName]) -> Problem {
+    let problem = Problem::new(Kind::UnknownAgent).detail(text).fault(pointer, "no agent has this name");
+    if similar.is_empty() {
+        return problem;
+    }
+    let names: Vec<_> = similar.iter().map(|name| format!("`{name}`")).collect();
+    problem.hint(format!("did you mean {}?", names.join(" or ")))
+}
+
+impl AgentsView {
+    /// Reads from the record.
+    pub fn new(state: Arc<dyn State>, agents: Arc<Agents>) -> Self {
+        Self { state, agents }
+    }
+
+    /// Lists all agents by name.
+    pub async fn list(&self, namespace: &Namespace) -> Result<Vec<AgentView>, AgentError> {
+        let agents = self.agents.list(namespace).await?;
+        let stats = self.state.stats(Some(namespace)).await?;
+        let work = Work::of(&stats);
+        Ok(agents.iter().map(|agent| work.view(agent)).collect())
+    }
+
+    /// Finds one agent.
+    pub async fn find(&self, namespace: &Namespace, name: &AgentName) -> Result<AgentView, AgentError> {
+        let Some(agent) = self.agents.active(namespace, name).await? else {
+            let similar = similar(&self.agents, namespace, name).await;
+            return Err(AgentError::Unknown { agent: name.clone(), similar });
+        };
+        let stats = self.state.stats(Some(namespace)).await?;
+        Ok(Work::of(&stats).view(&agent))
+    }
+}
+
+/// Finds agents whose names are written almost alike; none when the record cannot be asked.
+pub(super) async fn similar(agents: &Agents, namespace: &Namespace, name: &AgentName) -> Vec<AgentName> {
+    let known = agents.list(namespace).await.unwrap_or_default();
+    closest(name, known.iter().map(|agent| &agent.spec.name))
+}
+
+fn closest<'a>(name: &AgentName, known: impl Iterator<Item = &'a AgentName>) -> Vec<AgentName> {
+    let mut near: Vec<_> = known
+        .map(|other| (strsim::damerau_levenshtein(name.as_str(), other.as_str()), other))
+        .filter(|(distance, other)| *distance <= 1 + other.as_str().len() / 4 || other.as_str().contains(name.as_str()))
+        .collect();
+    near.sort();
+    near.into_iter().take(SIMILAR_MAX).map(|(_, name)| name.clone()).collect()
+}
+
+/// Tasks that have not ended, by agent.
+struct Work<'a>(HashMap<(&'a AgentName, TaskStatus), u64>);
+
+impl<'a> Work<'a> {
+    fn of(stats: &'a StateStats) -> Self {
+        Self(stats.active.iter().map(|(agent, status, count)| ((agent, *status), *count)).collect())
+    }
+
+    fn view(&self, agent: &AgentVersion) -> AgentView {
+        let spec = &agent.spec;
+        let count = |status| self.0.get(&(&spec.name, status)).copied().unwrap_or(0);
+        let (running, queued) = (count(TaskStatus::Running), count(TaskStatus::Queued));
+        let waiting = count(TaskStatus::Waiting);
+        AgentView {
+            name: spec.name.clone(),
+            status: AgentStatus::of(running, queued, waiting),
+            execution_mode: spec.execution_mode,
+            description: spec.description.clone(),
+            version: agent.version,
+            model: spec.model.name.clone(),
+            tools: spec.tools.iter().map(|tool| tool.name.clone()).collect(),
+            running,
+            queued,
+            waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> AgentName {
+        AgentName::new(text).unwrap()
+    }
+
+    #[test]
+    fn the_closest_names_come_first_and_strangers_not_at_all() {
+        let known = ["researcher", "searcher", "writer", "research-lead"].map(name);
+        let near = closest(&name("reseacher"), known.iter());
+        assert_eq!(near.first(), Some(&name("researcher")));
+        assert!(!near.contains(&name("writer")));
+        assert!(closest(&name("zzz"), known.iter()).is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+//! Reconcilers: they bring what is back to what should be, from the record alone. Safe to run on many replicas.
+
+mod expiry;
+mod reaper;
+mod stats;
+mod sweeper;
+
+use std::time::Duration;
+
+use common::lifecycle::Lifecycle;
+use tracing::warn;
+
+use crate::app::Tasks;
+use crate::{Config, Deps};
+
+/// How many tasks one round looks at.
+const BATCH: u32 = 1_000;
+
+/// Starts them all.
+pub(crate) fn start(config: &Config, deps: &Deps, tasks: &Tasks, lifecycle: &Lifecycle) {
+    let soft = lifecycle.soft();
+    lifecycle.spawn("orchestrator.sweeper", sweeper::run(config.clone(), deps.clone(), soft.clone()));
+    lifecycle.spawn("orchestrator.reaper", reaper::run(config.clone(), deps.clone(), soft.clone()));
+    lifecycle.spawn("orchestrator.expiry", expiry::run(config.clone(), deps.clone(), soft.clone()));
+    lifecycle.spawn("orchestrator.stats", stats::run(config.clone(), deps.clone(), tasks.clone(), soft.clone()));
+}
+
+/// Whether the last round went well, so that an outage is logged once and not once a second.
+#[derive(Default)]
+struct Rounds {
+    failing: bool,
+}
+
+impl Rounds {
+    fn failed(&mut self, what: &'static str, error: &state::StateError) {
+        if !self.failing {
+            warn!(%error, what, "a background round failed; it is repeated");
+        }
+        self.failing = true;
+    }
+
+    fn went_well(&mut self) {
+        self.failing = false;
+    }
+}
+
+/// Sleeps; false when it is time to stop.
+async fn sleep(pause: Duration, stop: &tokio_util::sync::CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(pause) => true,
+    }
+}

@@ -1,0 +1,35 @@
+//! What the orchestrator needs.
+
+use std::sync::Arc;
+
+use agent::Announcer;
+use bus::{Events, WorkQueue};
+use domain::{Clock, Ids};
+use state::State;
+use state::agents::Agents;
+
+/// The ports that the orchestrator works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The system of record.
+    pub state: Arc<dyn State>,
+    /// The agents of the record.
+    pub agents: Arc<Agents>,
+    /// Hands ready tasks to the pools.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Tells and hears what happens.
+    pub events: Arc<dyn Events>,
+    /// The models of this process, for `/models`.
+    pub models: llm::Models,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids.
+    pub ids: Arc<dyn Ids>,
+}
+
+impl Deps {
+    /// Announces what writes to the record change.
+    pub fn announcer(&self) -> Announcer {
+        Announcer { queue: Arc::clone(&self.queue), events: Arc::clone(&self.events) }
+    }
+}
