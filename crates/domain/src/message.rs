@@ -80,6 +80,7 @@ impl Usage {
 }
 
 impl std::ops::AddAssign for Usage {
+    #[expect(clippy::suspicious_op_assign_impl, reason = "a sum is an estimate as soon as one part of it is")]
     fn add_assign(&mut self, other: Self) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);

@@ -88,10 +88,8 @@ pub async fn start(config: Config, deps: Deps, lifecycle: &Lifecycle) -> Result<
             soft.clone(),
         ),
     );
-    lifecycle.spawn(
-        "cancellations",
-        consumers::cancellations::consume(Arc::clone(&worker), deps.events, drained.clone()),
-    );
+    lifecycle
+        .spawn("cancellations", consumers::cancellations::consume(Arc::clone(&worker), deps.events, drained.clone()));
     // Leases are renewed until the last run has ended: a drain may take longer than a lease.
     lifecycle.spawn(
         "renewal",

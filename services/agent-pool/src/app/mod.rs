@@ -3,6 +3,6 @@
 mod runs;
 mod worker;
 
-pub(crate) use runs::Runs;
 pub use runs::RunCounts;
+pub(crate) use runs::Runs;
 pub(crate) use worker::Worker;

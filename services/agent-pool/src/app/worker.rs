@@ -28,12 +28,8 @@ impl Worker {
     /// Claims a task that was announced, and runs it. A task that somebody else took is not an error.
     pub(crate) async fn take(&self, ready: ReadyTask) {
         failpoint::hit("C09");
-        let claim = Claim {
-            task: ready.task,
-            worker: self.id,
-            now: self.clock.now(),
-            thread_messages: THREAD_MESSAGES,
-        };
+        let claim =
+            Claim { task: ready.task, worker: self.id, now: self.clock.now(), thread_messages: THREAD_MESSAGES };
         let claimed = match self.state.claim(claim).await {
             Ok(Some(claimed)) => claimed,
             Ok(None) => return self.runs.miss(),
