@@ -13,7 +13,7 @@ mod validate;
 mod yaml;
 
 pub use output_schema::{SchemaProblem, compile_output_schema};
-pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, parse, parse_with};
+pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, locate, parse, parse_with};
 pub use problem::FileProblem;
 pub use reference::reference;
 pub use schema::json_schema;

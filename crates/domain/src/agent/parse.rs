@@ -47,6 +47,13 @@ pub fn parse_with(file: &str, text: &[u8], tools: &[&str]) -> Result<AgentSpec, 
     }
 }
 
+/// Finds where the fields at `paths` stand in a file: line and column, from 1; zeros for what cannot be found.
+pub fn locate<'a>(text: &[u8], paths: impl Iterator<Item = &'a str>) -> Vec<(u32, u32)> {
+    let positions = yaml::read(text, MAX_FILE_BYTES).0.map(|tree| shape::shape(&SCHEMA, &tree).positions);
+    let find = |path: &str| positions.as_ref().map(|positions| position_of(positions, path)).unwrap_or_default();
+    paths.map(find).map(|at| (at.line, at.column)).collect()
+}
+
 /// Looks for what the shape alone does not tell, leaving alone what was already found wrong.
 fn check(
     mut value: Value,

@@ -1,0 +1,39 @@
+//! Remembers in the record which file each agent came from, so that a restart tells a file that is gone from one that is
+//! wrong just now: the first withdraws the agent, the second leaves its last good version in service.
+
+use std::collections::BTreeMap;
+
+use domain::{AgentName, Clock, Namespace};
+use serde_json::Value;
+use state::{PutCondition, State, StateError};
+
+/// The scope that belongs to agents; the key cannot be an agent's name.
+const SCOPE: &str = "agents";
+const KEY: &str = "~files";
+
+/// Which file each agent came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Owners(pub(super) BTreeMap<AgentName, String>);
+
+impl Owners {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&AgentName, &String)> {
+        self.0.iter()
+    }
+
+    /// Reads what was remembered.
+    pub(super) async fn load(state: &dyn State, namespace: &Namespace, clock: &dyn Clock) -> Result<Self, StateError> {
+        let Some(value) = state.value(namespace, SCOPE, KEY, clock.now()).await? else { return Ok(Self::default()) };
+        serde_json::from_value(value.value).map(Self).map_err(|error| StateError::Corrupt(error.to_string()))
+    }
+
+    /// Remembers.
+    pub(super) async fn save(
+        &self,
+        state: &dyn State,
+        namespace: &Namespace,
+        clock: &dyn Clock,
+    ) -> Result<(), StateError> {
+        let value = self.0.iter().map(|(name, file)| (name.to_string(), Value::String(file.clone()))).collect();
+        state.put_value(namespace, SCOPE, KEY, value, None, PutCondition::Always, clock.now()).await.map(drop)
+    }
+}

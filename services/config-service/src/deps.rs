@@ -1,0 +1,21 @@
+//! What the config service needs.
+
+use std::sync::Arc;
+
+use bus::Events;
+use domain::Clock;
+use state::State;
+use state::agents::Agents;
+
+/// The ports that the config service works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The system of record.
+    pub state: Arc<dyn State>,
+    /// The agents of the record.
+    pub agents: Arc<Agents>,
+    /// Tells of new versions.
+    pub events: Arc<dyn Events>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
