@@ -49,7 +49,7 @@ CREATE TABLE tasks (
 
 CREATE INDEX tasks_live ON tasks (status, announced_at, run_at) WHERE status < 3;
 CREATE INDEX tasks_ended ON tasks (finished_at, status, namespace) WHERE status > 2;
-CREATE INDEX tasks_dead ON tasks (status) WHERE status > 3;
+CREATE INDEX tasks_dead ON tasks (namespace) WHERE status > 3;
 CREATE INDEX tasks_agent ON tasks (namespace, agent);
 CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_thread ON tasks (thread_key) WHERE thread_key IS NOT NULL;

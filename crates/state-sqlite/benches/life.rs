@@ -1,2 +1,167 @@
-//! fn main
-fn main() {}
+//! How fast tasks live through the record: submit, claim, two steps, and the last step with the finish, each step 1 KB.
+//!
+//! `cargo bench -p state-sqlite` prints tasks a second and latencies at 1 and at 64 in flight. `LIFE_TASKS`, `LIFE_DIR`
+//! and `LIFE_IN_FLIGHT` (comma separated) change what it does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use domain::{
+    AgentName, Clock, ExecutionMode, FinishReason, Ids, ModelStep, Namespace, NewTask, StepBody, SystemClock,
+    SystemIds, TaskId, TaskInput, Usage, WorkerId,
+};
+use state::{Claim, Finish, NewStep, Outcome, State};
+use state_sqlite::{SqliteOptions, SqliteState};
+
+const WARM_UP: u64 = 2_000;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let tasks: u64 = setting("LIFE_TASKS", "40000").parse().expect("LIFE_TASKS is a number");
+    for in_flight in setting("LIFE_IN_FLIGHT", "1,64").split(',') {
+        let in_flight: u64 = in_flight.parse().expect("LIFE_IN_FLIGHT is a list of numbers");
+        let tasks = if in_flight == 1 { tasks / 10 } else { tasks };
+        let dir = match std::env::var("LIFE_DIR") {
+            Ok(dir) => tempfile::tempdir_in(dir),
+            Err(_) => tempfile::tempdir(),
+        };
+        let dir = dir.expect("a directory");
+        runtime.block_on(measure(dir.path(), in_flight, tasks));
+    }
+}
+
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let store = SqliteState::open(SqliteOptions::new(dir), Arc::clone(&clock)).expect("the store opens");
+    let state: Arc<dyn State> = store;
+    run(&state, &clock, in_flight, WARM_UP.min(tasks)).await;
+    let (cpu, start) = (cpu_seconds(), clock.monotonic());
+    let mut lives = run(&state, &clock, in_flight, tasks).await;
+    let seconds = (clock.monotonic() - start).as_secs_f64();
+    let cpu = (cpu_seconds() - cpu) * 1e3 / lives.len() as f64;
+    let stats = state.stats(None).await.expect("stats");
+    state.close().await;
+    let mut submits: Vec<_> = lives.iter().map(|life| life.submit).collect();
+    lives.sort_by_key(|life| life.whole);
+    submits.sort();
+    let whole: Vec<_> = lives.iter().map(|life| life.whole).collect();
+    println!(
+        "{in_flight:>3} in flight: {:>7.0} tasks/s   end to end p50 {:.2} ms p99 {:.2} ms   submit p50 {:.2} ms p99 {:.2} ms   {cpu:.3} CPU ms a task   {} bytes a task on disk",
+        lives.len() as f64 / seconds,
+        quantile(&whole, 50),
+        quantile(&whole, 99),
+        quantile(&submits, 50),
+        quantile(&submits, 99),
+        stats.bytes / stats.tasks.values().sum::<u64>().max(1),
+    );
+}
+
+fn quantile(sorted: &[Duration], percent: usize) -> f64 {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)].as_secs_f64() * 1e3
+}
+
+/// User and system time of this process, in seconds; 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+struct Life {
+    submit: Duration,
+    whole: Duration,
+}
+
+async fn run(state: &Arc<dyn State>, clock: &Arc<dyn Clock>, in_flight: u64, tasks: u64) -> Vec<Life> {
+    let left = Arc::new(AtomicU64::new(tasks));
+    let loops: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (state, clock, left) = (Arc::clone(state), Arc::clone(clock), Arc::clone(&left));
+            tokio::spawn(async move {
+                let worker = WorkerId(SystemIds.uuid());
+                let mut lives = Vec::new();
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    lives.push(live(state.as_ref(), clock.as_ref(), worker).await);
+                }
+                lives
+            })
+        })
+        .collect();
+    let mut lives = Vec::new();
+    for one in loops {
+        lives.extend(one.await.expect("no loop panics"));
+    }
+    lives
+}
+
+async fn live(state: &dyn State, clock: &dyn Clock, worker: WorkerId) -> Life {
+    let start = clock.monotonic();
+    let task = TaskId(SystemIds.uuid());
+    state.submit(new_task(task, clock)).await.expect("submitted");
+    let submit = clock.monotonic() - start;
+    let claim = Claim { task, worker, now: clock.now(), thread_messages: 0 };
+    let claimed = state.claim(claim).await.expect("answered").expect("claimed");
+    let lease = claimed.lease();
+    for seq in 1..=2 {
+        state.append(lease, vec![step(seq, clock)]).await.expect("appended");
+    }
+    let finish = Finish {
+        steps: vec![step(3, clock)],
+        outcome: Outcome::Succeeded,
+        usage: Usage::default(),
+        messages: Vec::new(),
+        at: clock.now(),
+    };
+    state.finish(lease, finish).await.expect("finished");
+    Life { submit, whole: clock.monotonic() - start }
+}
+
+fn new_task(id: TaskId, clock: &dyn Clock) -> NewTask {
+    NewTask {
+        id,
+        namespace: Namespace::default(),
+        idempotency_key: None,
+        digest: [0; 32],
+        agent: AgentName::new("bench").expect("a valid name"),
+        agent_version: 1,
+        mode: ExecutionMode::Autonomous,
+        input: TaskInput { prompt: kilobyte(), data: None },
+        priority: 5,
+        created_at: clock.now(),
+        run_at: None,
+        expires_at: None,
+        deadline: None,
+        thread: None,
+        user: None,
+        parent: None,
+        depth: 0,
+        metadata: BTreeMap::new(),
+        trace: None,
+    }
+}
+
+fn step(seq: u32, clock: &dyn Clock) -> NewStep {
+    let body = StepBody::Model(ModelStep {
+        model: "scripted/bench".to_owned(),
+        text: kilobyte(),
+        tool_calls: Vec::new(),
+        finish: FinishReason::Stop,
+        usage: Usage::default(),
+        structured: false,
+        duration_ms: 0,
+    });
+    NewStep { seq, at: clock.now(), body }
+}
+
+fn kilobyte() -> String {
+    "The quick brown fox jumps over the lazy dog; ".repeat(23)
+}

@@ -61,12 +61,20 @@ pub struct SqliteOptions {
     pub commit_delay: Duration,
     /// How many reads may run at once.
     pub readers: usize,
+    /// The most pages of 4 KiB that the database may have; none lets it grow as the disk allows.
+    pub max_pages: Option<u32>,
 }
 
 impl SqliteOptions {
     /// The defaults, for a data directory.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), compression_threshold: 4_096, commit_delay: Duration::from_millis(5), readers: 4 }
+        Self {
+            dir: dir.into(),
+            compression_threshold: 4_096,
+            commit_delay: Duration::from_millis(5),
+            readers: 4,
+            max_pages: None,
+        }
     }
 }
 
@@ -93,9 +101,9 @@ impl SqliteState {
     ///
     /// `StateError::Unavailable` says what to do when another process has the directory, or a newer version wrote it.
     pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StateError> {
-        let SqliteOptions { dir, compression_threshold: threshold, commit_delay, readers } = options;
+        let SqliteOptions { dir, compression_threshold: threshold, commit_delay, readers, max_pages } = options;
         let lock = DirectoryLock::take(&dir)?;
-        let conn = schema::open_writer(&dir)?;
+        let conn = schema::open_writer(&dir, max_pages)?;
         let leases = Arc::new(Leases::default());
         let tx = Tx { conn: &conn, leases: &leases, clock: clock.as_ref(), threshold };
         let recovered = recovery::run(&tx)?;

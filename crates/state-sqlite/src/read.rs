@@ -1,6 +1,7 @@
 //! Reads, on connections of their own: nothing that only looks ever waits for the writer.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -109,22 +110,65 @@ pub(crate) fn tasks(
     after: Option<TaskId>,
     limit: u32,
 ) -> Written<Page<Task>> {
-    let mut sql = format!("SELECT {} FROM tasks WHERE namespace = ?", rows::TASK);
+    let (sql, values) = list(namespace, filter, after, limit);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut found = statement.query(rusqlite::params_from_iter(values))?;
+    let mut items = Vec::new();
+    while let Some(row) = found.next()? {
+        items.push(rows::task(row)?.task);
+    }
+    Ok(page(items, limit))
+}
+
+/// The statement of a list and its values. It names its index: the planner knows no sizes, and would sort a whole
+/// namespace for one page.
+fn list(
+    namespace: &Namespace,
+    filter: &TaskFilter,
+    after: Option<TaskId>,
+    limit: u32,
+) -> (String, Vec<Box<dyn ToSql>>) {
+    let statuses = &filter.statuses;
+    let live = !statuses.is_empty() && statuses.iter().all(|status| !status.is_terminal());
+    let dead = !statuses.is_empty() && statuses.iter().all(|status| dead_letter(*status));
+    let index = if filter.parent.is_some() {
+        "INDEXED BY tasks_parent"
+    } else if filter.thread.is_some() {
+        "INDEXED BY tasks_thread"
+    } else if dead {
+        "INDEXED BY tasks_dead"
+    } else if filter.agent.is_some() && !live {
+        "INDEXED BY tasks_agent"
+    } else {
+        "NOT INDEXED"
+    };
+    let mut sql = format!("SELECT {} FROM tasks {index} WHERE namespace = ?", rows::TASK);
     let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(namespace.as_str().to_owned())];
     if let Some(agent) = &filter.agent {
         sql.push_str(" AND agent = ?");
         values.push(Box::new(agent.as_str().to_owned()));
     }
     if let Some(parent) = filter.parent {
-        sql.push_str(" AND parent = ?");
+        sql.push_str(" AND parent = ? AND parent IS NOT NULL");
         values.push(Box::new(parent.0.into_bytes().to_vec()));
     }
     if let Some(thread) = filter.thread {
-        sql.push_str(" AND thread_key = (SELECT key FROM threads WHERE namespace = ? AND id = ?)");
+        sql.push_str(
+            " AND thread_key = (SELECT key FROM threads WHERE namespace = ? AND id = ?) AND thread_key IS NOT NULL",
+        );
         values.push(Box::new(namespace.as_str().to_owned()));
         values.push(Box::new(thread.0.into_bytes().to_vec()));
     }
-    sql.push_str(&status_condition(&filter.statuses));
+    if !statuses.is_empty() {
+        let columns: Vec<String> = statuses.iter().map(|status| status_column(*status).to_string()).collect();
+        let columns = columns.join(", ");
+        if live {
+            let keys = "SELECT key FROM tasks INDEXED BY tasks_live WHERE status < 3 AND status";
+            let _ = write!(sql, " AND key IN ({keys} IN ({columns}))");
+        } else {
+            let _ = write!(sql, " AND status IN ({columns}){}", if dead { " AND status > 3" } else { "" });
+        }
+    }
     if let Some(after) = after {
         // Ids sort by creation: they find the place of a task that is gone.
         sql.push_str(
@@ -135,29 +179,11 @@ pub(crate) fn tasks(
     }
     sql.push_str(" ORDER BY key DESC LIMIT ?");
     values.push(Box::new(i64::from(limit) + 1));
-    let mut statement = conn.prepare_cached(&sql)?;
-    let mut found = statement.query(rusqlite::params_from_iter(values))?;
-    let mut items = Vec::new();
-    while let Some(row) = found.next()? {
-        items.push(rows::task(row)?.task);
-    }
-    Ok(page(items, limit))
+    (sql, values)
 }
 
-/// Statuses as literals, with the condition of the partial index that holds all of them.
-fn status_condition(statuses: &[TaskStatus]) -> String {
-    if statuses.is_empty() {
-        return String::new();
-    }
-    let columns: Vec<String> = statuses.iter().map(|status| status_column(*status).to_string()).collect();
-    let index = if statuses.iter().all(|status| !status.is_terminal()) {
-        " AND status < 3"
-    } else if statuses.iter().all(|status| matches!(status, TaskStatus::Failed | TaskStatus::Cancelled)) {
-        " AND status > 3"
-    } else {
-        ""
-    };
-    format!(" AND status IN ({}){index}", columns.join(", "))
+fn dead_letter(status: TaskStatus) -> bool {
+    matches!(status, TaskStatus::Failed | TaskStatus::Cancelled)
 }
 
 fn page<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
@@ -307,4 +333,46 @@ pub(crate) fn ping(conn: &Connection) -> Written<()> {
     let mut statement = conn.prepare_cached("SELECT max(key) FROM tasks")?;
     statement.query_row([], |row| row.get::<_, Option<i64>>(0)).map_err(|error| state_error(&error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::TaskStatus::{Cancelled, Failed, Queued, Running, Succeeded, Waiting};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_list_sorts_or_reads_what_it_does_not_show() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conn = schema::open_writer(dir.path(), None).expect("opened");
+        let agent = Some(AgentName::new("a").expect("a valid name"));
+        let parent = Some(TaskId(Uuid::nil()));
+        let thread = Some(ThreadId(Uuid::nil()));
+        let by = |statuses: &[TaskStatus]| TaskFilter { statuses: statuses.to_vec(), ..TaskFilter::default() };
+        for (filter, access) in [
+            (TaskFilter::default(), "tasks"),
+            (by(&[Succeeded]), "tasks"),
+            (by(&[Succeeded, Queued]), "tasks"),
+            (by(&[Queued]), "tasks_live"),
+            (by(&[Queued, Running, Waiting]), "tasks_live"),
+            (TaskFilter { agent: agent.clone(), ..by(&[Queued]) }, "tasks_live"),
+            (by(&[Failed]), "tasks_dead"),
+            (by(&[Failed, Cancelled]), "tasks_dead"),
+            (TaskFilter { agent: agent.clone(), ..by(&[]) }, "tasks_agent"),
+            (TaskFilter { agent, ..by(&[Succeeded]) }, "tasks_agent"),
+            (TaskFilter { parent, ..by(&[]) }, "tasks_parent"),
+            (TaskFilter { parent, ..by(&[Queued]) }, "tasks_parent"),
+            (TaskFilter { thread, ..by(&[]) }, "tasks_thread"),
+        ] {
+            for after in [None, Some(TaskId(Uuid::nil()))] {
+                let (sql, values) = list(&Namespace::default(), &filter, after, 10);
+                let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
+                let lines = plan.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3));
+                let lines: Vec<_> = lines.expect("read").collect::<Result<_, _>>().expect("read");
+                assert!(lines.iter().any(|line| line.contains(access)), "{filter:?}: {lines:?}");
+                assert!(!lines.iter().any(|line| line.contains("ORDER BY")), "{filter:?}: {lines:?}");
+            }
+        }
+    }
 }

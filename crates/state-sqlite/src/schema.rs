@@ -21,7 +21,7 @@ pub(crate) fn file(dir: &Path) -> PathBuf {
 }
 
 /// Opens the one connection that writes, and brings the schema up to date.
-pub(crate) fn open_writer(dir: &Path) -> Result<Connection, StateError> {
+pub(crate) fn open_writer(dir: &Path, max_pages: Option<u32>) -> Result<Connection, StateError> {
     let mut conn = connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let pragmas = "PRAGMA page_size = 4096;
         PRAGMA journal_mode = WAL;
@@ -32,6 +32,10 @@ pub(crate) fn open_writer(dir: &Path) -> Result<Connection, StateError> {
     conn.execute_batch(pragmas).map_err(|error| opening(dir, &error))?;
     conn.set_prepared_statement_cache_capacity(256);
     migrate(&mut conn, dir)?;
+    if let Some(pages) = max_pages {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        conn.query_row(&sql, [], |_| Ok(())).map_err(|error| opening(dir, &error))?;
+    }
     Ok(conn)
 }
 

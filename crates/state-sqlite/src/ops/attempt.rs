@@ -24,18 +24,18 @@ impl Write for FailAttempt {
         let AttemptFailed { seq, at, failure, retry_at } = failed;
         let retry_at = stored_time(retry_at);
         let mut transition = Transition::default();
-        let held = held(tx, lease)?;
-        let head = tx.head_at(held.key)?;
+        let owned = held(tx, lease)?;
+        let head = tx.head_at(owned.key)?;
         if head.cancel {
             tx.end(&head, End::cancelled(), at, &mut transition)?;
             return Ok(transition);
         }
         let attempt = head.attempt.saturating_add(1);
         let body = StepBody::AttemptFailed { attempt, failure, retry_at };
-        if seq != held.next_seq {
+        if seq != owned.next_seq {
             return Err(StateError::StepConflict { task: lease.task, seq }.into());
         }
-        append(tx, lease, held, &[EncodedStep::of(seq, micros(at), &body, tx.threshold)?])?;
+        append(tx, lease, owned, &[EncodedStep::of(seq, micros(at), &body, tx.threshold)?])?;
         tx.execute("UPDATE tasks SET attempt = ?2 WHERE key = ?1", params![head.key, attempt])?;
         tx.queue(&head, Some(retry_at), at, &mut transition)?;
         Ok(transition)
@@ -50,8 +50,8 @@ impl Write for Release {
 
     fn apply(self, tx: &Tx<'_>) -> Written<Transition> {
         let mut transition = Transition::default();
-        let held = held(tx, self.0)?;
-        let head = tx.head_at(held.key)?;
+        let owned = held(tx, self.0)?;
+        let head = tx.head_at(owned.key)?;
         let now = tx.clock.now();
         if head.cancel {
             tx.end(&head, End::cancelled(), now, &mut transition)?;

@@ -56,14 +56,14 @@ impl Write for FinishTask {
     fn apply(self, tx: &Tx<'_>) -> Written<Transition> {
         let lease = self.lease;
         let mut transition = Transition::default();
-        let Some(held) = tx.leases.get(lease) else {
+        let Some(owned) = tx.leases.get(lease) else {
             if self.is_repeated(tx)? {
                 return Ok(transition);
             }
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
         };
-        append(tx, lease, held, &self.steps)?;
-        let head = tx.head_at(held.key)?;
+        append(tx, lease, owned, &self.steps)?;
+        let head = tx.head_at(owned.key)?;
         if let Some(thread_key) = head.thread_key {
             say(tx, thread_key, &self)?;
         }

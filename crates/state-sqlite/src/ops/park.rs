@@ -43,16 +43,16 @@ impl Write for ParkTask {
     fn apply(self, tx: &Tx<'_>) -> Written<Transition> {
         let Self { lease, mut steps, at, waits, children } = self;
         let mut transition = Transition::default();
-        let held = held(tx, lease)?;
-        let head = tx.head_at(held.key)?;
+        let owned = held(tx, lease)?;
+        let head = tx.head_at(owned.key)?;
         if head.cancel {
             // What was finished is kept; it stops instead of waiting.
             steps.pop();
-            append(tx, lease, held, &steps)?;
+            append(tx, lease, owned, &steps)?;
             tx.end(&head, End::cancelled(), at, &mut transition)?;
             return Ok(transition);
         }
-        append(tx, lease, held, &steps)?;
+        append(tx, lease, owned, &steps)?;
         let mut recorded_as = HashMap::with_capacity(children.len());
         for child in children {
             let wanted = child.id();

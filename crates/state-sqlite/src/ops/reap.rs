@@ -22,9 +22,11 @@ impl Write for Reap {
         let mut transition = Transition::default();
         for beat in self.leases {
             let held = tx.leases.get(beat.lease);
-            let Some(held) = held.filter(|held| held.beat == beat.beat && held.worker == beat.worker) else { continue };
+            let Some(owned) = held.filter(|held| held.beat == beat.beat && held.worker == beat.worker) else {
+                continue;
+            };
             failpoint::hit("C27");
-            let head = tx.head_at(held.key)?;
+            let head = tx.head_at(owned.key)?;
             lose(tx, &head, self.max_losses, self.now, &mut transition)?;
         }
         Ok(transition)

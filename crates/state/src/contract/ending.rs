@@ -102,7 +102,7 @@ async fn attempt(world: World) {
     let wanted = StepBody::AttemptFailed { attempt: 1, failure: failure(), retry_at: world.after(30) };
     assert_eq!(journal[1].body, wanted);
     assert!(world.try_claim(lease.task).await.is_none(), "too early");
-    let due = world.state.due(world.now(), Duration::from_secs(60), 10).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 10).await.expect("due");
     assert_eq!((ready(&due.transition), due.next), (Vec::new(), Some(world.after(30))));
     world.clock.advance(Duration::from_secs(30));
     assert_eq!(world.due().await, [lease.task]);

@@ -83,7 +83,7 @@ async fn all_or_nothing(world: World) {
 
 async fn large(world: World) {
     let lease = world.running().await;
-    let words: String = (0..200_000).map(|n| format!("{n:x} ")).collect();
+    let words = (0..200_000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(" ");
     let steps = vec![world.model(1, &words), world.model(2, "short"), world.model(3, &"a".repeat(4_096))];
     world.state.append(lease, steps.clone()).await.expect("appended");
     let journal = world.journal(lease.task).await;

@@ -45,7 +45,7 @@ async fn pages(world: World) {
 }
 
 async fn filters(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let other = world.submit(NewTask { agent: agent("other"), ..world.new_task() }).await.id;
     let in_thread = world.submitted_in(thread).await;
     let failed = world.running().await;
@@ -66,7 +66,7 @@ async fn filters(world: World) {
     assert!(list(&world, none).await.is_empty());
     let by_thread = |thread| TaskFilter { thread: Some(thread), ..TaskFilter::default() };
     assert_eq!(list(&world, by_thread(thread)).await, [in_thread]);
-    assert!(list(&world, by_thread(world.thread())).await.is_empty());
+    assert!(list(&world, by_thread(World::thread())).await.is_empty());
     assert_eq!(list(&world, TaskFilter { parent: Some(parent), ..TaskFilter::default() }).await, [child]);
 }
 
@@ -84,7 +84,7 @@ async fn namespaces(world: World) {
 }
 
 async fn threads(world: World) {
-    let mut threads: Vec<_> = (0..3).map(|_| world.thread()).collect();
+    let mut threads: Vec<_> = (0..3).map(|_| World::thread()).collect();
     for thread in &threads {
         world.submitted_in(*thread).await;
         world.submitted_in(*thread).await;
@@ -101,7 +101,7 @@ async fn threads(world: World) {
 
 async fn stats(world: World) {
     let other = Namespace::new("other").expect("a valid name");
-    world.submitted_in(world.thread()).await;
+    world.submitted_in(World::thread()).await;
     world.submit(NewTask { mode: ExecutionMode::Continuous, namespace: other.clone(), ..world.new_task() }).await;
     let done = world.running().await;
     world.succeed(done, 1, "done").await;

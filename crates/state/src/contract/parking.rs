@@ -238,7 +238,7 @@ async fn signalled_too_late(world: World) {
 async fn timer(world: World) {
     let at = world.after(30);
     let task = world.waiting(vec![wait_timer("call", at)]).await;
-    let due = world.state.due(world.now(), Duration::from_secs(60), 10).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 10).await.expect("due");
     assert_eq!((due.transition, due.next), (Transition::default(), Some(at)));
     world.clock.advance(Duration::from_micros(29_999_999));
     assert!(world.due().await.is_empty(), "a timer is never early");

@@ -110,7 +110,7 @@ async fn programs(world: World) {
 
 async fn play(world: &World, operations: &[Operation]) -> Result<(), String> {
     let mut program =
-        Program { world, thread: world.thread(), order: Vec::new(), known: BTreeMap::new(), retried: None };
+        Program { world, thread: World::thread(), order: Vec::new(), known: BTreeMap::new(), retried: None };
     for operation in operations {
         let failed = |problem: String| format!("{problem} (at {operation:?})");
         program.step(*operation).await.map_err(failed)?;
@@ -237,7 +237,7 @@ impl Program<'_> {
             }
             Operation::Sleep => {
                 world.clock.advance(Duration::from_secs(2));
-                state.due(world.now(), Duration::from_secs(600), MANY).await.map(drop)
+                state.due(world.now(), Duration::from_mins(10), MANY).await.map(drop)
             }
         };
         match done {

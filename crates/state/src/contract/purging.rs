@@ -17,8 +17,8 @@ pub(super) const CASES: &[(&str, Run)] = &[
     ("expired_values_are_deleted", |w| Box::pin(values(w))),
 ];
 
-const DAY: Duration = Duration::from_secs(86_400);
-const RETENTION: Retention = Retention { ended_tasks: DAY, idempotency_keys: Duration::from_secs(3 * 86_400) };
+const DAY: Duration = Duration::from_hours(24);
+const RETENTION: Retention = Retention { ended_tasks: DAY, idempotency_keys: Duration::from_hours(72) };
 
 async fn purge(world: &World, limit: u32) -> Purged {
     world.state.purge(RETENTION, world.now(), limit).await.expect("purged")

@@ -28,7 +28,7 @@ async fn recorded(world: World) {
     new.run_at = Some(world.after(10));
     new.expires_at = Some(world.after(20));
     new.deadline = Some(world.after(30));
-    new.thread = Some(world.thread());
+    new.thread = Some(World::thread());
     new.user = Some("ann".to_owned());
     new.metadata = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
     new.trace = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());

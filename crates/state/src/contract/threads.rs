@@ -21,7 +21,7 @@ pub(super) const CASES: &[(&str, Run)] = &[
 ];
 
 async fn in_order(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let mut tasks = Vec::new();
     for _ in 0..3 {
         tasks.push(world.submitted_in(thread).await);
@@ -38,12 +38,12 @@ async fn in_order(world: World) {
 }
 
 async fn waiting_holds(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let (first, second) = (world.submitted_in(thread).await, world.submitted_in(thread).await);
     let lease = world.lease(first).await;
     world.state.park(lease, world.park(1, vec![wait_signal("a", "go")], Vec::new())).await.expect("parked");
     assert!(world.try_claim(second).await.is_none());
-    world.clock.advance(Duration::from_secs(120));
+    world.clock.advance(Duration::from_mins(2));
     assert!(world.due().await.is_empty(), "what cannot run is not announced");
     let signal = world.signal("go", serde_json::json!(1));
     assert_eq!(ready(&world.state.signal(&world.namespace, first, signal).await.expect("sent")), [first]);
@@ -56,7 +56,7 @@ async fn waiting_holds(world: World) {
 }
 
 async fn cancelled_first(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let (first, second) = (world.submitted_in(thread).await, world.submitted_in(thread).await);
     let cancelled = world.state.cancel(&world.namespace, first).await.expect("cancelled");
     assert_eq!(ready(&cancelled.transition), [second]);
@@ -64,7 +64,7 @@ async fn cancelled_first(world: World) {
 }
 
 async fn delayed_first(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let delayed = domain::NewTask { thread: Some(thread), run_at: Some(world.after(10)), ..world.new_task() };
     let first = world.submit(delayed).await.id;
     let second = world.submitted_in(thread).await;
@@ -76,7 +76,7 @@ async fn delayed_first(world: World) {
 }
 
 async fn retried_first(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let mut tasks = Vec::new();
     for _ in 0..3 {
         tasks.push(world.submitted_in(thread).await);
@@ -94,7 +94,7 @@ async fn retried_first(world: World) {
 }
 
 async fn independent(world: World) {
-    let (one, other) = (world.submitted_in(world.thread()).await, world.submitted_in(world.thread()).await);
+    let (one, other) = (world.submitted_in(World::thread()).await, world.submitted_in(World::thread()).await);
     assert!(world.try_claim(other).await.is_some() && world.try_claim(one).await.is_some());
 }
 
@@ -108,7 +108,7 @@ async fn spoken(world: &World, task: TaskId, texts: [&str; 2]) {
 }
 
 async fn messages(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let first = world.submitted_in(thread).await;
     spoken(&world, first, ["hello", "hi"]).await;
     let second = world.submitted_in(thread).await;
@@ -123,7 +123,7 @@ async fn messages(world: World) {
     assert_eq!((all[0].task, all[3].task, all[3].at), (first, second, world.now()));
     assert_eq!(said(&page(1, 2).await.expect("read").expect("exists")), wanted[1..3]);
     assert!(page(4, 2).await.expect("read").expect("exists").is_empty());
-    assert_eq!(world.state.thread_messages(&world.namespace, world.thread(), 0, 10).await.expect("read"), None);
+    assert_eq!(world.state.thread_messages(&world.namespace, World::thread(), 0, 10).await.expect("read"), None);
     let other = Namespace::new("other").expect("a valid name");
     assert_eq!(world.state.thread_messages(&other, thread, 0, 10).await.expect("read"), None);
     let page = world.state.threads(&world.namespace, None, 10).await.expect("read");
@@ -131,7 +131,7 @@ async fn messages(world: World) {
 }
 
 async fn same_conversation(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     let task = world.submitted_in(thread).await;
     spoken(&world, task, ["hello", "hi"]).await;
     let (failing, speaking) = (world.submitted_in(thread).await, world.submitted_in(thread).await);
@@ -148,7 +148,7 @@ async fn same_conversation(world: World) {
 }
 
 async fn latest(world: World) {
-    let thread = world.thread();
+    let thread = World::thread();
     for texts in [["1", "2"], ["3", "4"]] {
         let task = world.submitted_in(thread).await;
         spoken(&world, task, texts).await;

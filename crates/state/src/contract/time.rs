@@ -24,10 +24,10 @@ pub(super) const CASES: &[(&str, Run)] = &[
 async fn delayed(world: World) {
     let at = world.after(30);
     let task = world.submit(NewTask { run_at: Some(at), ..world.new_task() }).await.id;
-    let due = world.state.due(world.now(), Duration::from_secs(60), 10).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 10).await.expect("due");
     assert_eq!((ready(&due.transition), due.next), (Vec::new(), Some(at)));
     world.clock.advance(Duration::from_secs(30));
-    let due = world.state.due(world.now(), Duration::from_secs(60), 10).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 10).await.expect("due");
     assert_eq!((ready(&due.transition), due.next), (vec![task], None));
     assert!(world.due().await.is_empty());
     assert!(world.try_claim(task).await.is_some());
@@ -38,13 +38,13 @@ async fn reannounced(world: World) {
     let claimed = world.submitted().await;
     world.lease(claimed).await;
     assert!(world.due().await.is_empty(), "whoever submitted it announces it");
-    world.clock.advance(Duration::from_secs(60));
-    let due = world.state.due(world.now(), Duration::from_secs(60), 10).await.expect("due");
+    world.clock.advance(Duration::from_mins(1));
+    let due = world.state.due(world.now(), Duration::from_mins(1), 10).await.expect("due");
     assert_eq!(ready(&due.transition), [task]);
     let hint = due.transition.ready[0];
     assert_eq!((hint.priority, hint.mode), (5, domain::ExecutionMode::Autonomous));
     assert!(world.due().await.is_empty());
-    world.clock.advance(Duration::from_secs(60));
+    world.clock.advance(Duration::from_mins(1));
     assert_eq!(world.due().await, [task]);
 }
 
@@ -56,9 +56,9 @@ async fn limited(world: World) {
     }
     let (third, last) = (world.after(3), world.after(4));
     world.clock.advance(Duration::from_secs(3));
-    let due = world.state.due(world.now(), Duration::from_secs(60), 2).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 2).await.expect("due");
     assert_eq!((ready(&due.transition), due.next), (tasks[..2].to_vec(), Some(third)));
-    let due = world.state.due(world.now(), Duration::from_secs(60), 2).await.expect("due");
+    let due = world.state.due(world.now(), Duration::from_mins(1), 2).await.expect("due");
     assert_eq!((ready(&due.transition), due.next), (vec![tasks[2]], Some(last)));
 }
 

@@ -51,17 +51,17 @@ async fn put(world: World) {
     assert_eq!(world.state.value(&world.namespace, "else", "a", world.now()).await.expect("read"), None);
 }
 
-fn assert_mismatch(result: Result<StateValue, StateError>, wanted: Option<u64>) {
-    assert!(matches!(result, Err(StateError::VersionMismatch { actual }) if actual == wanted), "{result:?}");
+fn assert_mismatch(result: &Result<StateValue, StateError>, wanted: Option<u64>) {
+    assert!(matches!(result, Err(StateError::VersionMismatch { actual }) if *actual == wanted), "{result:?}");
 }
 
 async fn conditions(world: World) {
-    assert_mismatch(world.put("a", json!(0), PutCondition::Version(1)).await, None);
+    assert_mismatch(&world.put("a", json!(0), PutCondition::Version(1)).await, None);
     assert_eq!(world.value("a").await, None);
     world.put("a", json!(1), PutCondition::Absent).await.expect("put");
-    assert_mismatch(world.put("a", json!(0), PutCondition::Absent).await, Some(1));
+    assert_mismatch(&world.put("a", json!(0), PutCondition::Absent).await, Some(1));
     world.put("a", json!(2), PutCondition::Version(1)).await.expect("put");
-    assert_mismatch(world.put("a", json!(0), PutCondition::Version(1)).await, Some(2));
+    assert_mismatch(&world.put("a", json!(0), PutCondition::Version(1)).await, Some(2));
     let value = world.value("a").await.expect("there");
     assert_eq!((value.version, value.value), (2, json!(2)));
 }

@@ -94,7 +94,7 @@ impl World {
         self.submit(NewTask { thread: Some(thread), ..self.new_task() }).await.id
     }
 
-    pub(super) fn thread(&self) -> ThreadId {
+    pub(super) fn thread() -> ThreadId {
         ThreadId(SystemIds.uuid())
     }
 
@@ -205,7 +205,7 @@ impl World {
 
     /// The tasks that `due` hands out now, nothing having been announced for a minute.
     pub(super) async fn due(&self) -> Vec<TaskId> {
-        let due = self.state.due(self.now(), Duration::from_secs(60), MANY).await.expect("due");
+        let due = self.state.due(self.now(), Duration::from_mins(1), MANY).await.expect("due");
         ready(&due.transition)
     }
 }

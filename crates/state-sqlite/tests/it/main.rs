@@ -1,0 +1,5 @@
+//! What only the SQLite store promises: its files, its lock, its recovery. The contract runs in `tests/contract.rs`.
+
+mod files;
+mod recovery;
+mod support;
