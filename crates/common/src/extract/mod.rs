@@ -5,7 +5,7 @@ mod strict_json;
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, MatchedPath};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -26,9 +26,24 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.path().contains("%00") {
+            return Err(Problem::invalid("path", "contains a NUL character"));
+        }
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(path_problem(&rejection, parts)),
+            Err(rejection) => match &rejection {
+                // A type's own error does not say which parameter it was.
+                PathRejection::FailedToDeserializePathParams(failure)
+                    if matches!(failure.kind(), ErrorKind::Message(_)) =>
+                {
+                    let named = match RawPathParams::from_request_parts(parts, state).await {
+                        Ok(parameters) => located::<T>(&parameters),
+                        Err(_) => None,
+                    };
+                    Err(named.unwrap_or_else(|| path_problem(&rejection, parts)))
+                }
+                _ => Err(path_problem(&rejection, parts)),
+            },
         }
     }
 }
@@ -57,6 +72,16 @@ fn path_problem(rejection: &PathRejection, parts: &Parts) -> Problem {
         }
         kind => Problem::invalid("path", kind.to_string()),
     }
+}
+
+/// Reads the parameters once more, as a query, to learn which one is wrong.
+fn located<T: DeserializeOwned>(parameters: &RawPathParams) -> Option<Problem> {
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters.iter()).finish();
+    let pairs = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
+    let error = serde_path_to_error::deserialize::<_, T>(pairs).err()?;
+    let name = error.path().to_string();
+    let known = parameters.iter().any(|(parameter, _)| parameter == name);
+    known.then(|| Problem::invalid(format!("path.{name}"), error.inner().to_string()))
 }
 
 /// The pointer to a parameter that is known by its place only.
