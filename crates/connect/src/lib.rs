@@ -1,5 +1,8 @@
 //! Settings to ports: the only crate that names adapters.
 
+mod embedded;
+pub mod models;
+
 use std::sync::Arc;
 
 use bus::{Events, Requests, WorkQueue};
@@ -8,6 +11,8 @@ use llm::Models;
 use state::State;
 use state::agents::Agents;
 use tools::Toolkit;
+
+pub use embedded::{ConnectError, EmbeddedSettings, embedded};
 
 /// Everything that a service may need, made once a process and handed down.
 #[derive(Clone)]

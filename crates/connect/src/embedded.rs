@@ -1,0 +1,90 @@
+//! The ports of a platform in one process: everything durable in one folder, everything else in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bus::InprocBus;
+use bus::inproc::InprocOptions;
+use domain::{Clock, SystemClock, SystemIds};
+use llm::Models;
+use state::agents::Agents;
+use state::{State, StateError};
+use state_sqlite::{SqliteOptions, SqliteState};
+use tools::egress::{EgressOptions, HostPort, HostPortError};
+use tools::{BuiltinOptions, builtin};
+
+use crate::Ports;
+
+/// What the ports are made of.
+pub struct EmbeddedSettings {
+    /// The folder of the record; it belongs to this process while the ports are in use.
+    pub data_dir: PathBuf,
+    /// Bodies longer than this many bytes are compressed in the record.
+    pub compression_threshold: usize,
+    /// The hosts and ports in private networks that `http_request` may call, as `AGENT_EGRESS_ALLOW_PRIVATE` names them.
+    pub egress_allow_private: String,
+    /// The platform's own ports beside the usual ones; no tool may call them.
+    pub own_ports: Vec<u16>,
+    /// The models.
+    pub models: Models,
+}
+
+impl EmbeddedSettings {
+    /// The defaults, for a data folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        let compression_threshold = SqliteOptions::new(&data_dir).compression_threshold;
+        Self {
+            data_dir,
+            compression_threshold,
+            egress_allow_private: String::new(),
+            own_ports: Vec::new(),
+            models: Models::default(),
+        }
+    }
+}
+
+/// Why the ports could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The record could not be opened: another process has it, or the disk refuses.
+    #[error("the record could not be opened")]
+    State(#[from] StateError),
+    /// The allowed private hosts are not understood.
+    #[error("AGENT_EGRESS_ALLOW_PRIVATE {0:?}: each item {1}")]
+    Egress(String, HostPortError),
+}
+
+/// Opens the record and makes the ports around it.
+///
+/// Whoever stops the platform closes the record last, with `State::close`.
+pub async fn embedded(settings: EmbeddedSettings) -> Result<Ports, ConnectError> {
+    let mut egress = EgressOptions {
+        allow_private: HostPort::parse_list(&settings.egress_allow_private)
+            .map_err(|error| ConnectError::Egress(settings.egress_allow_private.clone(), error))?,
+        ..EgressOptions::default()
+    };
+    egress.own_ports.extend(settings.own_ports);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let state = open(&settings.data_dir, settings.compression_threshold, Arc::clone(&clock)).await?;
+    let bus = Arc::new(InprocBus::new(InprocOptions::default()));
+    Ok(Ports {
+        agents: Arc::new(Agents::new(Arc::clone(&state), Arc::clone(&clock))),
+        state,
+        queue: bus.clone(),
+        events: bus.clone(),
+        requests: bus,
+        models: settings.models,
+        toolkit: builtin(BuiltinOptions { egress }),
+        clock,
+        ids: Arc::new(SystemIds),
+    })
+}
+
+async fn open(dir: &Path, compression_threshold: usize, clock: Arc<dyn Clock>) -> Result<Arc<dyn State>, StateError> {
+    let options = SqliteOptions { compression_threshold, ..SqliteOptions::new(dir) };
+    // Recovery reads and writes the disk.
+    let opened = tokio::task::spawn_blocking(move || SqliteState::open(options, clock)).await;
+    let state = opened.map_err(|error| StateError::Unavailable(format!("opening the record failed: {error}")))??;
+    Ok(state)
+}
