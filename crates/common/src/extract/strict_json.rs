@@ -163,6 +163,17 @@ mod tests {
         (fault.pointer, fault.reason, fault.hint)
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_is_given_up() {
+        let drops = futures::stream::unfold(0_u8, |sent| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b" ")), sent))
+        });
+        let request = Request::post("/").header("content-type", "application/json").body(Body::from_stream(drops));
+        let refused = StrictJson::<Order>::from_request(request.unwrap(), &()).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::RequestTimeout);
+    }
+
     #[test]
     fn what_fits_is_read() {
         let order: Order = parse_json(br#"{"item":"x","parts":[{"count":7}]}"#).unwrap();

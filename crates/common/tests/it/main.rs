@@ -8,3 +8,4 @@ mod hostile;
 mod lifecycle;
 mod server;
 mod service;
+mod signals;
