@@ -103,8 +103,18 @@ pub struct Problem {
 /// One fault of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Fault {
-    /// Where.
+    /// Where in the request: a JSON pointer, or `path.NAME`, `query.NAME`, `header.NAME`.
+    #[serde(default)]
     pub pointer: String,
+    /// The agent's file that it is about, if it is about one.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The line of that file, from 1; 0 when it is about the file as a whole.
+    #[serde(default)]
+    pub line: u32,
+    /// The column of that line, from 1.
+    #[serde(default)]
+    pub column: u32,
     /// Why it is not accepted.
     pub reason: String,
     /// What was probably meant.
@@ -126,11 +136,50 @@ impl fmt::Display for Problem {
             None => f.write_str(&self.title)?,
         }
         for fault in &self.errors {
-            write!(f, "\n  {}: {}", fault.pointer, fault.reason)?;
-            if let Some(hint) = &fault.hint {
-                write!(f, " ({hint})")?;
-            }
+            write!(f, "\n  {fault}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) if self.line > 0 => write!(f, "{file}:{}:{}: ", self.line, self.column)?,
+            Some(file) => write!(f, "{file}: ")?,
+            None => {}
+        }
+        if !self.pointer.is_empty() {
+            write!(f, "{}: ", self.pointer)?;
+        }
+        f.write_str(&self.reason)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_with_the_places_of_its_faults() {
+        let problem: Problem = serde_json::from_value(serde_json::json!({
+            "type": "/errors/invalid-agent", "title": "The agent's definition has faults", "status": 422,
+            "detail": "one thing",
+            "errors": [
+                { "file": "a.yml", "line": 3, "column": 5, "path": "limits.max", "pointer": "/limits/max", "reason": "no" },
+                { "pointer": "/prompt", "reason": "must not be empty", "hint": "say what to do" }
+            ]
+        }))
+        .unwrap();
+        assert_eq!(
+            problem.to_string(),
+            "The agent's definition has faults: one thing\n  a.yml:3:5: /limits/max: no\n  /prompt: must not be empty \
+             (say what to do)"
+        );
+        assert_eq!(problem.slug(), "invalid-agent");
     }
 }

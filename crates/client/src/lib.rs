@@ -115,14 +115,15 @@ impl Client {
         self.json(self.http.get(self.config_at(&path)?).timeout(PATIENCE)).await
     }
 
-    /// Lists the files that are broken, with their faults.
-    pub async fn config_errors(&self) -> Result<Vec<Value>, ClientError> {
+    /// Lists what is wrong with the agents' files; empty when all is well.
+    pub async fn config_errors(&self) -> Result<Vec<Fault>, ClientError> {
         self.json(self.http.get(self.config_at("configs/errors")?).timeout(PATIENCE)).await
     }
 
-    /// Checks the text of an agent's file without storing it; what is wrong comes back as a problem with its faults.
-    pub async fn validate(&self, yaml: &str) -> Result<Value, ClientError> {
-        let post = self.http.post(self.config_at("configs/validate")?).timeout(PATIENCE);
+    /// Checks the text of an agent's file without storing it; what is wrong comes back as a problem with its faults, which
+    /// call the file `name`.
+    pub async fn validate(&self, name: &str, yaml: &str) -> Result<Value, ClientError> {
+        let post = self.http.post(self.config_at("configs/validate")?).query(&[("file", name)]).timeout(PATIENCE);
         self.json(post.header("content-type", "application/yaml").body(yaml.to_owned())).await
     }
 

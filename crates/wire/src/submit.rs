@@ -124,6 +124,7 @@ pub struct SignalBody {
 pub struct RetryBody {
     /// True: it goes on after its last step. False: it starts anew from its input.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub keep_journal: bool,
 }
 

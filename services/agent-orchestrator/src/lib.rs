@@ -42,7 +42,7 @@ pub async fn start(config: Config, deps: Deps, lifecycle: Lifecycle) -> Result<A
         async move { state.ping().await.map_err(|error| error.to_string()) }
     });
     let options = ServerOptions::new("agent-orchestrator", config.orchestrator_address);
-    let api = http::api(&config, &deps, &tasks);
+    let api = http::api(&config, &deps, &tasks, lifecycle.soft().clone());
     let http = common::http::serve(options, api, health, lifecycle.clone()).await?;
     background::start(&config, &deps, &tasks, &lifecycle);
     Ok(Addresses { http })

@@ -6,7 +6,6 @@ use client::{Client, ClientError, TaskEvent};
 use domain::{AgentName, TaskId};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use uuid::Uuid;
 use wire::SubmitTask;
 use wiremock::matchers::{header, header_exists, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -14,7 +13,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 const ID: &str = "0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10";
 
 fn task_id() -> TaskId {
-    TaskId(Uuid::parse_str(ID).unwrap())
+    ID.parse().expect("an id")
 }
 
 fn view(status: &str) -> serde_json::Value {

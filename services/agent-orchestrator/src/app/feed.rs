@@ -173,14 +173,16 @@ mod tests {
         Feed::new(TaskId(Uuid::from_u128(1)), resume.map(|text| text.parse().unwrap()))
     }
 
-    fn ids(told: VecDeque<Told>) -> Vec<String> {
+    fn ids(told: &VecDeque<Told>) -> Vec<String> {
         told.iter().map(|told| told.id().unwrap_or_else(|| format!("{told:?}").chars().take(7).collect())).collect()
     }
 
     fn heard(feed: &mut Feed, deltas: &[Delta]) -> Vec<String> {
         let mut out = VecDeque::new();
-        deltas.iter().for_each(|delta| feed.delta(delta, &mut out));
-        ids(out)
+        for delta in deltas {
+            feed.delta(delta, &mut out);
+        }
+        ids(&out)
     }
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
         assert!(feed.step(step(1), &mut out));
         feed.delta(&delta(1, 1, 1, 3), &mut out);
         feed.delta(&delta(2, 1, 1, 1), &mut out);
-        assert_eq!(ids(out), ["1", "2-1-1-1"]);
+        assert_eq!(ids(&out), ["1", "2-1-1-1"]);
     }
 
     #[test]
@@ -245,7 +247,7 @@ mod tests {
         assert!(feed.step(step(3), &mut out) && feed.step(step(4), &mut out));
         assert!(!feed.step(step(6), &mut out));
         assert!(feed.step(step(5), &mut out) && feed.step(step(6), &mut out) && feed.step(step(6), &mut out));
-        assert_eq!(ids(out), ["5", "6"]);
+        assert_eq!(ids(&out), ["5", "6"]);
     }
 
     #[test]

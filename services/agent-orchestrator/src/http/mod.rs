@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bus::WorkQueue;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,6 +33,7 @@ pub(crate) struct App {
     streams: Arc<Semaphore>,
     max_streams: u32,
     heartbeat: Duration,
+    stopping: CancellationToken,
 }
 
 #[derive(OpenApi)]
@@ -62,7 +64,7 @@ pub(crate) struct App {
 struct Documentation;
 
 /// The routes and their description.
-pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks) -> OpenApiRouter {
+pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: CancellationToken) -> OpenApiRouter {
     let app = App {
         tasks: tasks.clone(),
         agents: AgentsView::new(Arc::clone(&deps.state), Arc::clone(&deps.agents)),
@@ -72,6 +74,7 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks) -> OpenApiRouter 
         streams: Arc::new(Semaphore::new(config.orchestrator_max_streams as usize)),
         max_streams: config.orchestrator_max_streams,
         heartbeat: config.orchestrator_stream_heartbeat.0,
+        stopping,
     };
     OpenApiRouter::with_openapi(Documentation::openapi())
         .routes(routes!(tasks::submit::submit_task, tasks::list::list_tasks))

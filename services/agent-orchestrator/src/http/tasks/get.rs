@@ -42,7 +42,11 @@ pub(crate) async fn get_task(
     Query(query): Query<GetTaskQuery>,
 ) -> Result<Json<TaskView>, Problem> {
     let task = match query.wait {
-        Some(wait) => app.tasks.wait(&caller.namespace, path.task_id, wait.0.min(LONGEST_WAIT)).await?,
+        Some(wait) => tokio::select! {
+            task = app.tasks.wait(&caller.namespace, path.task_id, wait.0.min(LONGEST_WAIT)) => task?,
+            // A shutdown does not wait for a poll.
+            () = app.stopping.cancelled() => app.tasks.get(&caller.namespace, path.task_id).await?,
+        },
         None => app.tasks.get(&caller.namespace, path.task_id).await?,
     };
     Ok(Json(task))

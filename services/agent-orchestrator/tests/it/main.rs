@@ -1,0 +1,15 @@
+//! The orchestrator through its public door: HTTP on a free port, a real record in a temporary folder, the in-process bus,
+//! and a worker that the test leads by hand.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod agents;
+mod background;
+mod hostile;
+mod openapi;
+mod platform;
+mod raw_events;
+mod streams;
+mod submit;
+mod tasks;
+mod worker;
