@@ -1,0 +1,223 @@
+//! What a step says, in lines: the same words in the journal and while the task runs.
+
+use std::time::Duration;
+
+use domain::{ChildOutcome, Resolution, Step, StepBody, TaskStatus, ToolCall, ToolOutcome, ToolStep, Wait, WaitFor};
+use serde_json::Value;
+
+use super::words;
+
+/// The longest summary of arguments or an answer.
+const SUMMARY_MAX: usize = 160;
+
+/// What kind of line it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// What the task was asked.
+    Asked,
+    /// Words of the model.
+    Said,
+    /// A tool is called.
+    Call,
+    /// A tool or somebody answered.
+    Answer,
+    /// The task waits.
+    Wait,
+    /// Something went wrong, and the task goes on.
+    Trouble,
+}
+
+impl Mark {
+    /// The sign before the line.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Asked => ">",
+            Self::Said => " ",
+            Self::Call => "→",
+            Self::Answer => "←",
+            Self::Wait => "…",
+            Self::Trouble => "!",
+        }
+    }
+}
+
+/// One line; its text is not neutral yet, and may be long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// What kind of line it is.
+    pub mark: Mark,
+    /// The words.
+    pub text: String,
+}
+
+impl Line {
+    fn new(mark: Mark, text: impl Into<String>) -> Self {
+        Self { mark, text: text.into() }
+    }
+}
+
+/// Describes a step.
+pub fn steps(step: &Step) -> Vec<Line> {
+    match &step.body {
+        StepBody::Input(input) => {
+            let mut lines = vec![Line::new(Mark::Asked, &input.prompt)];
+            lines.extend(input.data.as_ref().map(|data| Line::new(Mark::Asked, format!("data: {}", short(data)))));
+            lines
+        }
+        StepBody::Model(model) => {
+            let said = (!model.text.is_empty()).then(|| Line::new(Mark::Said, &model.text));
+            said.into_iter().chain(model.tool_calls.iter().map(call)).collect()
+        }
+        // The model's own step has told of the call.
+        StepBody::ToolStarted { .. } => Vec::new(),
+        StepBody::Tool(tool) => vec![answer(tool)],
+        StepBody::Rejected { problems } => {
+            let text = format!("the answer was not accepted, the model is asked again: {}", problems.join("; "));
+            vec![Line::new(Mark::Trouble, text)]
+        }
+        StepBody::Parked { waits } => waits.iter().map(wait).collect(),
+        StepBody::Resolved { by, .. } => vec![resolved(by)],
+        StepBody::AttemptFailed { attempt, failure, retry_at } => {
+            let pause = words::duration(words::between(step.at, *retry_at));
+            vec![Line::new(Mark::Trouble, format!("attempt {attempt} failed, the next one in {pause}: {failure}"))]
+        }
+        StepBody::LeaseLost { .. } => vec![Line::new(Mark::Trouble, "the worker fell silent; another one goes on")],
+        StepBody::Retried { keep_journal: true } => {
+            vec![Line::new(Mark::Asked, "retried, going on after the last step")]
+        }
+        StepBody::Retried { keep_journal: false } => vec![Line::new(Mark::Asked, "retried from the beginning")],
+    }
+}
+
+fn call(call: &ToolCall) -> Line {
+    let text = |name: &str| call.arguments.get(name).and_then(Value::as_str);
+    let summary = match (call.name.as_str(), text("url"), text("agent"), text("question"), text("for")) {
+        ("http_request", Some(url), ..) => format!("{} {url}", text("method").unwrap_or("GET")),
+        ("delegate", _, Some(agent), ..) => format!("{agent}: {}", text("prompt").unwrap_or_default()),
+        ("ask", _, _, Some(question), _) => question.to_owned(),
+        ("wait", _, _, _, Some(length)) => length.to_owned(),
+        _ => short(&call.arguments),
+    };
+    Line::new(Mark::Call, format!("{} {summary}", call.name).trim_end())
+}
+
+fn answer(step: &ToolStep) -> Line {
+    let took = words::duration(Duration::from_millis(step.duration_ms));
+    match &step.outcome {
+        ToolOutcome::Ok(value) => match value.get("status").and_then(Value::as_u64) {
+            Some(status) => Line::new(Mark::Answer, format!("{status} in {took}")),
+            None => Line::new(Mark::Answer, format!("{} in {took}: {}", step.tool, short(value))),
+        },
+        ToolOutcome::Error(error) => Line::new(Mark::Answer, format!("{} failed in {took}: {error}", step.tool)),
+        ToolOutcome::Unknown => {
+            Line::new(Mark::Trouble, format!("{}: a crash cut the call off, its outcome is unknown", step.tool))
+        }
+    }
+}
+
+fn wait(wait: &Wait) -> Line {
+    let text = match &wait.on {
+        WaitFor::Child { task, agent } => format!("waiting for {agent} (task {task})"),
+        WaitFor::Signal { question, options, .. } if options.is_empty() => format!("waiting for an answer: {question}"),
+        WaitFor::Signal { question, options, .. } => {
+            format!("waiting for an answer: {question} [{}]", options.join(", "))
+        }
+        WaitFor::Timer { at } => format!("waiting until {}", words::moment(*at)),
+    };
+    Line::new(Mark::Wait, text)
+}
+
+fn resolved(by: &Resolution) -> Line {
+    let text = match by {
+        Resolution::Child(child) => child_text(child),
+        Resolution::Signal { value, from: Some(from) } => format!("{from} answered: {}", short(value)),
+        Resolution::Signal { value, from: None } => format!("answered: {}", short(value)),
+        Resolution::Timer => "the time has come".to_owned(),
+        Resolution::Expired { default: Some(value) } => format!("nobody answered in time, so: {}", short(value)),
+        Resolution::Expired { default: None } => "nobody answered in time".to_owned(),
+    };
+    Line::new(Mark::Answer, text)
+}
+
+fn child_text(child: &ChildOutcome) -> String {
+    match (&child.output, &child.failure) {
+        (Some(output), _) if child.status == TaskStatus::Succeeded => format!("sub-task succeeded: {}", short(output)),
+        (_, Some(failure)) => format!("sub-task {}: {failure}", child.status),
+        _ => format!("sub-task {}", child.status),
+    }
+}
+
+/// A value in a few words.
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) if fields.is_empty() => return String::new(),
+        other => other.to_string(),
+    };
+    let mut chars = text.chars();
+    let mut short: String = chars.by_ref().take(SUMMARY_MAX).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Failure, FailureKind, FinishReason, ModelStep, Timestamp, Usage};
+    use serde_json::json;
+
+    use super::*;
+
+    fn lines(body: StepBody) -> Vec<String> {
+        let step = Step { seq: 1, epoch: 1, at: Timestamp::UNIX_EPOCH, body };
+        steps(&step).into_iter().map(|line| format!("{} {}", line.mark.sign(), line.text)).collect()
+    }
+
+    fn asks(name: &str, arguments: Value) -> StepBody {
+        StepBody::Model(ModelStep {
+            model: "scripted/x".to_owned(),
+            text: String::new(),
+            tool_calls: vec![ToolCall { id: "1".to_owned(), name: name.to_owned(), arguments }],
+            finish: FinishReason::ToolCalls,
+            usage: Usage::default(),
+            structured: false,
+            duration_ms: 3,
+        })
+    }
+
+    fn tool(outcome: ToolOutcome) -> StepBody {
+        StepBody::Tool(ToolStep { call_id: "1".to_owned(), tool: "echo".to_owned(), outcome, duration_ms: 300 })
+    }
+
+    #[test]
+    fn calls_say_what_matters_of_their_arguments() {
+        assert_eq!(lines(asks("http_request", json!({ "url": "http://x.org" }))), ["→ http_request GET http://x.org"]);
+        assert_eq!(lines(asks("ask", json!({ "question": "May I?" }))), ["→ ask May I?"]);
+        assert_eq!(lines(asks("now", json!({}))), ["→ now"]);
+        assert_eq!(lines(asks("other", json!({ "a": 1 }))), ["→ other {\"a\":1}"]);
+    }
+
+    #[test]
+    fn outcomes_say_how_long_they_took() {
+        assert_eq!(lines(tool(ToolOutcome::Ok(json!({ "status": 200, "body": "…" })))), ["← 200 in 300 ms"]);
+        assert_eq!(lines(tool(ToolOutcome::Ok(json!("hi")))), ["← echo in 300 ms: hi"]);
+        assert_eq!(lines(tool(ToolOutcome::Error("no".to_owned()))), ["← echo failed in 300 ms: no"]);
+        assert!(lines(tool(ToolOutcome::Unknown))[0].starts_with("! echo"));
+    }
+
+    #[test]
+    fn a_failed_attempt_says_when_the_next_one_comes() {
+        let body = StepBody::AttemptFailed {
+            attempt: 1,
+            failure: Failure::new(FailureKind::RateLimited, "slow down"),
+            retry_at: Timestamp::UNIX_EPOCH + Duration::from_secs(2),
+        };
+        assert_eq!(lines(body), ["! attempt 1 failed, the next one in 2.0 s: rate_limited: slow down"]);
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        assert!(lines(tool(ToolOutcome::Ok(json!("x".repeat(10_000)))))[0].chars().count() < 200);
+    }
+}
