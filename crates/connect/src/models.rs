@@ -37,7 +37,7 @@ pub struct ModelSettings {
     pub agentrunner_probe: bool,
     /// The folder of scripted dialogues.
     pub agentrunner_scripts: PathBuf,
-    /// The file of a local model outside the cache folder; read by the cache itself.
+    /// The file of a local model outside the cache folder; empty: none.
     pub agentrunner_local_model: String,
     /// The key of the OpenAI provider.
     pub openai_api_key: Secret,
@@ -109,7 +109,7 @@ pub async fn discover(settings: &ModelSettings) -> Discovery {
     search.named(settings);
     search.openai(settings);
     search.servers(settings).await;
-    search.local();
+    search.local(settings);
     if let Some(chosen) = &search.chosen {
         search.models.set_default(chosen.clone());
     }
@@ -189,10 +189,11 @@ impl Search {
                 self.tell(name, false, false, format!("nothing lists models at {url}"));
                 continue;
             };
-            let chosen = models.first().is_some_and(|first| self.offer(format!("{name}/{first}")));
-            let why = match models.first() {
-                Some(first) => format!("{} models at {url}, the first is {first}", models.len()),
-                None => format!("a server without models at {url}"),
+            let chats = models.iter().find(|model| chats(model));
+            let chosen = chats.is_some_and(|model| self.offer(format!("{name}/{model}")));
+            let why = match chats {
+                Some(model) => format!("{} models at {url}, the first that chats is {model}", models.len()),
+                None => format!("a server without chat models at {url}"),
             };
             self.models.add(name, Provider { chat: Arc::new(chat), models, note: format!("found at {url}") });
             self.tell(name, true, chosen, why);
@@ -200,10 +201,13 @@ impl Search {
     }
 
     #[cfg(feature = "local-models")]
-    fn local(&mut self) {
+    fn local(&mut self, settings: &ModelSettings) {
         use llm_local::{Cache, DEFAULT_MODEL, Local, LocalOptions};
 
-        let cache = Cache::from_env();
+        let mut cache = Cache::from_env();
+        if !settings.agentrunner_local_model.is_empty() {
+            cache = cache.with_file(&settings.agentrunner_local_model);
+        }
         let named = cache.named().map(|(name, _)| name);
         let mut models: Vec<String> = cache.list().into_iter().map(|model| model.name).collect();
         let wanted = named.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
@@ -227,9 +231,15 @@ impl Search {
     }
 
     #[cfg(not(feature = "local-models"))]
-    fn local(&mut self) {
+    fn local(&mut self, _: &ModelSettings) {
         self.tell("local model", false, false, "this build has none; build with the feature local-models");
     }
+}
+
+/// Tells by its name whether a model chats: servers list those that make vectors in the same list.
+fn chats(model: &str) -> bool {
+    let name = model.to_ascii_lowercase();
+    !["embed", "rerank", "minilm", "bge-", "whisper"].iter().any(|other| name.contains(other))
 }
 
 fn open(config: OpenAiConfig) -> Result<OpenAi, String> {
@@ -305,5 +315,57 @@ mod tests {
         let found = discover(&ModelSettings { openai_base_url: "not a url".to_owned(), ..settings() }).await;
         assert_ne!(found.models.default_name(), Some("openai/gpt-5-mini"));
         assert!(found.findings.iter().any(|finding| !finding.found && finding.why.contains("URL")));
+    }
+
+    #[test]
+    fn a_model_that_makes_vectors_is_not_taken_for_one_that_chats() {
+        assert!(chats("llama3.2:3b") && chats("Qwen2.5-7B-Instruct"));
+        assert!(!chats("nomic-embed-text:latest") && !chats("bge-m3") && !chats("all-minilm"));
+    }
+
+    /// A server that answers its first request with these bytes, or never.
+    async fn server(answer: Option<&'static str>) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = socket.read(&mut request).await;
+            match answer {
+                Some(body) => {
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+                    let text = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                    socket.write_all(text.as_bytes()).await.unwrap();
+                }
+                None => std::future::pending().await,
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_at_its_port_lists_its_models() {
+        let list = r#"{"object":"list","data":[{"id":"llama3.2:3b","object":"model"},{"id":"b","object":"model"}]}"#;
+        let found = probe("ollama", &server(Some(list)).await).await;
+        assert_eq!(found.map(|(_, models)| models), Some(vec!["b".to_owned(), "llama3.2:3b".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_model_server_or_does_not_answer_is_passed_over() {
+        for answer in [Some("<html>hello</html>"), Some("{}"), None] {
+            assert!(probe("vllm", &server(answer).await).await.is_none());
+        }
+        assert!(probe("vllm", "http://127.0.0.1:1/v1").await.is_none());
+    }
+
+    #[cfg(feature = "local-models")]
+    #[tokio::test]
+    async fn a_local_file_that_is_named_is_the_default_and_nothing_is_fetched() {
+        let found =
+            discover(&ModelSettings { agentrunner_local_model: "/models/mine.gguf".to_owned(), ..settings() }).await;
+        assert_eq!(found.models.default_name(), Some("local/mine"));
+        assert!(!found.fetch_local);
     }
 }
