@@ -36,20 +36,13 @@ pub struct Cli {
 /// What all commands share.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
-    /// The orchestrator of a running platform. Without it, the platform of the data folder is used, then the one at
-    /// http://127.0.0.1:8003, then one in this process.
+    /// The orchestrator of a running platform. Without it, the platform that runs in the data folder is used; then, unless
+    /// a data folder was named, the one at http://127.0.0.1:8003; then one in this process.
     #[arg(long, global = true, env = "AGENTRUNNER_URL", value_name = "URL", help_heading = "Global options")]
     pub url: Option<String>,
-    /// The folder with everything that must survive, for platforms in this process.
-    #[arg(
-        long,
-        global = true,
-        env = "AGENTRUNNER_DATA",
-        value_name = "DIR",
-        default_value = "data",
-        help_heading = "Global options"
-    )]
-    pub data_dir: PathBuf,
+    /// The folder with everything that must survive, for platforms in this process [default: data].
+    #[arg(long, global = true, env = "AGENTRUNNER_DATA", value_name = "DIR", help_heading = "Global options")]
+    pub data_dir: Option<PathBuf>,
     /// The folder with the agents' files, for platforms in this process [default: AGENT_CONFIG_DIR, else config/agents].
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub agents: Option<PathBuf>,

@@ -12,6 +12,8 @@ pub struct Context {
     pub url: Option<String>,
     /// The folder of a platform in this process.
     pub data: PathBuf,
+    /// Somebody named that folder, and so means no platform of another one.
+    pub data_named: bool,
     /// Its agents' files, if they were named.
     pub agents: Option<PathBuf>,
     /// How results are printed.
@@ -21,10 +23,21 @@ pub struct Context {
 }
 
 impl Context {
+    /// Names the data folder, over what was named before.
+    pub fn name_data(&mut self, dir: Option<PathBuf>) {
+        if let Some(dir) = dir {
+            self.data = dir;
+            self.data_named = true;
+        }
+    }
+
     /// Takes over the command line.
     pub fn new(globals: Globals) -> Self {
         let terminal = Terminal::of_process(globals.no_color);
         let url = globals.url.filter(|url| !url.is_empty());
-        Self { url, data: globals.data_dir, agents: globals.agents, format: globals.output, terminal }
+        let named = globals.data_dir.filter(|dir| !dir.as_os_str().is_empty());
+        let data_named = named.is_some();
+        let data = named.unwrap_or_else(|| PathBuf::from("data"));
+        Self { url, data, data_named, agents: globals.agents, format: globals.output, terminal }
     }
 }

@@ -16,6 +16,9 @@ use crate::platform::{Plan, Platform, PortChoice, Settings};
 pub const USUAL_URL: &str = "http://127.0.0.1:8003";
 const USUAL_CONFIG_URL: &str = "http://127.0.0.1:8002";
 
+/// How long tasks of a command's own platform may go on when it ends, to reach their next step.
+const SHORT_DRAIN: Duration = Duration::from_secs(1);
+
 /// What a command needs of a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need<'a> {
@@ -83,6 +86,9 @@ impl Session {
             };
             return Ok(Some(Self { client, url: url.to_owned(), own: None }));
         }
+        if context.data_named {
+            return Ok(None);
+        }
         let client = Client::new(USUAL_URL)?.with_config_service(USUAL_CONFIG_URL)?;
         // Something else may listen there: only a platform lists agents.
         if client.healthy().await && client.agents().await.is_ok() {
@@ -94,6 +100,9 @@ impl Session {
     async fn start(context: &Context, need: Need<'_>) -> Result<Self, CommandError> {
         let mut settings = load(context)?;
         settings.listen(Some([127, 0, 0, 1].into()), PortChoice::Random);
+        // Whoever typed a command waits for its end: other tasks are given back soon, and lose at most a model call.
+        let drain = &mut settings.pool.agent_drain_timeout;
+        drain.0 = drain.0.min(SHORT_DRAIN);
         let telemetry = quiet_telemetry(&settings)?;
         let models = match need {
             Need::Work(agent) => crate::models::prepare(context, &settings, agent).await.models,
@@ -122,9 +131,13 @@ impl Session {
     }
 
     /// Stops the platform, if it runs in this process; what is not finished goes on when one is started again.
+    ///
+    /// An interrupt cuts it short, which costs no more than any other death of the process.
     pub async fn close(self) {
-        if let Some(own) = self.own {
-            own.platform.stop(own.timeout).await;
+        let Some(own) = self.own else { return };
+        tokio::select! {
+            _ = own.platform.stop(own.timeout) => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
     }
 }
@@ -153,9 +166,6 @@ pub fn init_telemetry(settings: &Settings, level: &str) -> Result<Guard, Command
 }
 
 fn nothing_here(data: &Path) -> CommandError {
-    CommandError::unreachable(format!(
-        "no platform answers at {USUAL_URL}, and there is no data folder {}",
-        data.display()
-    ))
-    .hint("start one with `agentrunner dev`, name one with --url, or name its folder with --data-dir")
+    CommandError::unreachable(format!("no platform runs, and there is no data folder {}", data.display()))
+        .hint("start one with `agentrunner dev`, name one with --url, or name its folder with --data-dir")
 }

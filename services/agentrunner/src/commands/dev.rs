@@ -57,9 +57,7 @@ pub enum Ports {
 
 /// Runs the platform.
 pub async fn run(mut context: Context, args: DevArgs) -> CommandResult {
-    if let Some(data) = &args.data {
-        context.data.clone_from(data);
-    }
+    context.name_data(args.data);
     let mut settings = load(&context)?;
     let ports = match args.ports {
         Some(Ports::Random) => PortChoice::Random,

@@ -73,9 +73,7 @@ impl Finding {
 
 /// Looks at everything.
 pub async fn run(mut context: Context, args: DoctorArgs) -> CommandResult {
-    if let Some(data) = args.data {
-        context.data = data;
-    }
+    context.name_data(args.data);
     let mut findings = vec![Finding::ok("version", env!("CARGO_PKG_VERSION"))];
     let platform = running(&context).await;
     match load(&context) {
@@ -129,7 +127,7 @@ async fn running(context: &Context) -> Found {
     let announced = Running::find(&context.data).and_then(|running| running.url().map(str::to_owned));
     let named = context.url.is_some();
     let url = context.url.clone().or(announced);
-    for url in url.iter().map(String::as_str).chain((!named).then_some(USUAL_URL)) {
+    for url in url.iter().map(String::as_str).chain((!named && !context.data_named).then_some(USUAL_URL)) {
         if let Ok(client) = Client::new(url)
             && client.healthy().await
         {
