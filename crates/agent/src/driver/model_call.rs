@@ -96,7 +96,10 @@ impl Run<'_> {
         let answer = tokio::select! {
             biased;
             () = self.control.abort.cancelled() => return Err(Leave::Abort),
-            () = self.control.cancel.cancelled() => return Err(Leave::Cancel),
+            () = self.control.cancel.cancelled() => {
+                failpoint::hit("C30");
+                return Err(Leave::Cancel);
+            }
             answer = tokio::time::timeout(slack, chat.chat(request, &on_delta)) => answer,
         };
         let duration_ms = parts.clock.monotonic().saturating_sub(started).as_millis() as u64;

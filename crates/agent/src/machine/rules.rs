@@ -22,7 +22,7 @@ impl Rules {
     /// Gathers the rules of an agent and its tools. An `output_schema` that does not compile is as none; agent files are
     /// checked for that when they are loaded.
     pub fn new(agent: &AgentSpec, tools: &[ToolSpec]) -> Self {
-        let output = agent.output_schema.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
+        let output = agent.output_schema.as_ref().and_then(|schema| domain::agent::compile_output_schema(schema).ok());
         let mut system = agent.instructions.trim().to_owned();
         if let (Some(schema), Some(_)) = (&agent.output_schema, &output) {
             if !system.is_empty() {

@@ -16,16 +16,14 @@ pub(super) async fn run(config: Config, deps: Deps, stop: CancellationToken) {
     let interval = config.orchestrator_sweep_interval.0;
     let reannounce = config.orchestrator_reannounce.0;
     let mut rounds = Rounds::default();
-    let mut next = None;
     loop {
-        let pause = match round(&deps, reannounce, next).await {
+        let pause = match round(&deps, reannounce).await {
             Ok(due) => {
                 rounds.went_well();
-                next = due.next;
                 if due.transition.ready.len() >= BATCH as usize {
                     Duration::ZERO
                 } else {
-                    until(next, deps.clock.now()).map_or(interval, |until| until.clamp(SHORTEST_PAUSE, interval))
+                    until(due.next, deps.clock.now()).map_or(interval, |until| until.clamp(SHORTEST_PAUSE, interval))
                 }
             }
             Err(error) => {
@@ -39,14 +37,10 @@ pub(super) async fn run(config: Config, deps: Deps, stop: CancellationToken) {
     }
 }
 
-async fn round(deps: &Deps, reannounce: Duration, expected: Option<Timestamp>) -> Result<Due, StateError> {
+async fn round(deps: &Deps, reannounce: Duration) -> Result<Due, StateError> {
     let now = deps.clock.now();
-    let timer_due = expected.is_some_and(|at| at <= now);
-    if timer_due {
-        failpoint::hit("C21");
-    }
     let due = deps.state.due(now, reannounce, BATCH).await?;
-    if timer_due {
+    if !due.transition.ready.is_empty() {
         failpoint::hit("C22");
     }
     // The record does not say whose the tasks are; listeners of one task hear it all the same.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Everything known of one task at the end.
-pub struct Told {
-    pub view: Value,
-    pub journal: Vec<Value>,
+pub(crate) struct Told {
+    pub(crate) view: Value,
+    pub(crate) journal: Vec<Value>,
 }
 
 impl Told {
@@ -21,7 +21,7 @@ impl Told {
 }
 
 /// One journal obeys the laws that hold for every task.
-pub fn check_journal(task: &Told, problems: &mut Vec<String>) {
+pub(crate) fn check_journal(task: &Told, problems: &mut Vec<String>) {
     let id = task.id().to_owned();
     let status = task.view["status"].as_str().unwrap_or("?");
     if !["succeeded", "failed", "cancelled"].contains(&status) {
@@ -53,7 +53,7 @@ pub fn check_journal(task: &Told, problems: &mut Vec<String>) {
 }
 
 /// The task succeeded with exactly these numbers of model answers and tool outcomes: nothing ran again.
-pub fn check_counts(task: &Told, answers: usize, outcomes: usize, problems: &mut Vec<String>) {
+pub(crate) fn check_counts(task: &Told, answers: usize, outcomes: usize, problems: &mut Vec<String>) {
     let id = task.id();
     if task.view["status"] != "succeeded" {
         problems.push(format!("{id}: {} {}", task.view["status"], task.view["failure"]));
@@ -66,10 +66,10 @@ pub fn check_counts(task: &Told, answers: usize, outcomes: usize, problems: &mut
 }
 
 /// A sink's entry: path and idempotency key.
-pub type Delivery = (String, String);
+pub(crate) type Delivery = (String, String);
 
 /// Each key of `path` was used for `calls` calls of each of `tasks` tasks and no more.
-pub fn check_keyed(deliveries: &[Delivery], path: &str, tasks: usize, problems: &mut Vec<String>) {
+pub(crate) fn check_keyed(deliveries: &[Delivery], path: &str, tasks: usize, problems: &mut Vec<String>) {
     let keys: BTreeSet<&str> =
         deliveries.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, key)| key.as_str()).collect();
     if keys.len() != tasks {
@@ -81,7 +81,7 @@ pub fn check_keyed(deliveries: &[Delivery], path: &str, tasks: usize, problems: 
 }
 
 /// No `once` call was delivered twice, and a task without a delivery never claims to have made it.
-pub fn check_once(deliveries: &[Delivery], tasks: &[&Told], problems: &mut Vec<String>) {
+pub(crate) fn check_once(deliveries: &[Delivery], tasks: &[&Told], problems: &mut Vec<String>) {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for (_, key) in deliveries.iter().filter(|(at, _)| at.starts_with("/once")) {
         *counts.entry(key.split('/').next().unwrap_or("?")).or_default() += 1;
@@ -93,7 +93,9 @@ pub fn check_once(deliveries: &[Delivery], tasks: &[&Told], problems: &mut Vec<S
         match task.view["status"].as_str() {
             Some("succeeded") if delivered == 1 => {}
             Some("failed") if unknown && delivered <= 1 => {}
-            _ => problems.push(format!("{id}: {delivered} deliveries, {} {}", task.view["status"], task.view["failure"])),
+            _ => {
+                problems.push(format!("{id}: {delivered} deliveries, {} {}", task.view["status"], task.view["failure"]))
+            }
         }
     }
 }

@@ -5,4 +5,5 @@
 
 mod history;
 mod matrix;
+#[path = "../support/platform.rs"]
 mod platform;

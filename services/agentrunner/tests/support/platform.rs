@@ -13,30 +13,36 @@ use tokio::time::Instant;
 /// Long enough for a loaded machine; a healthy run takes a small part of it.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-pub struct Platform {
+pub(crate) struct Platform {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
     stderr: Arc<Mutex<String>>,
 }
 
 /// The folder that outlives its platforms.
-pub struct Home {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Home {
+    pub(crate) dir: tempfile::TempDir,
     egress: String,
 }
 
 impl Home {
     /// Writes agents and dialogues that call the sink at `sink` (`127.0.0.1:port`).
-    pub fn new(sink: &str) -> Self {
+    pub(crate) fn new(sink: &str) -> Self {
+        Self::with(AGENTS, SCRIPTS, sink)
+    }
+
+    /// Writes files of agents and dialogues, in which `SINK` stands for `sink`: what agents may call, as
+    /// `AGENT_EGRESS_ALLOW_PRIVATE` names it.
+    pub(crate) fn with(files: &[(&str, &str)], dialogues: &[(&str, &str)], sink: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let agents = dir.path().join("agents");
         let scripts = dir.path().join("scripts");
         std::fs::create_dir_all(&agents).expect("folder");
         std::fs::create_dir_all(&scripts).expect("folder");
-        for (name, text) in AGENTS {
+        for (name, text) in files {
             std::fs::write(agents.join(name), text.replace("SINK", sink)).expect("agent file");
         }
-        for (name, text) in SCRIPTS {
+        for (name, text) in dialogues {
             std::fs::write(scripts.join(name), text.replace("SINK", sink)).expect("dialogue");
         }
         Self { dir, egress: sink.to_owned() }
@@ -47,9 +53,17 @@ impl Home {
     }
 
     /// Starts the platform; `Err` with its exit status when it dies before it listens.
-    pub async fn start(&self, failpoint: Option<&str>) -> Result<Platform, ExitStatus> {
+    pub(crate) async fn start(&self, failpoint: Option<&str>) -> Result<Platform, ExitStatus> {
+        let plan: Vec<_> = failpoint.map(|plan| ("FAILPOINT", plan)).into_iter().collect();
+        self.start_with(&plan).await
+    }
+
+    /// The same with further settings, which go before those of this harness.
+    pub(crate) async fn start_with(&self, settings: &[(&str, &str)]) -> Result<Platform, ExitStatus> {
         let _ = std::fs::remove_file(self.data().join("agentrunner.json"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_agentrunner"));
+        // Another build may be tried with the same tests, such as one made with a sanitizer.
+        let binary = std::env::var_os("AGENTRUNNER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_agentrunner").into());
+        let mut command = Command::new(binary);
         command
             .arg("dev")
             .arg("--data")
@@ -71,9 +85,7 @@ impl Home {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        if let Some(failpoint) = failpoint {
-            command.env("FAILPOINT", failpoint);
-        }
+        command.envs(settings.iter().copied());
         let mut child = command.spawn().expect("the binary starts");
         let stderr = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("piped"));
@@ -112,19 +124,19 @@ async fn wait_until_listening(child: &mut Child, data: &Path) -> Result<String, 
 }
 
 impl Platform {
-    pub fn reached(&self, point: &str) -> bool {
+    pub(crate) fn reached(&self, point: &str) -> bool {
         self.log().contains(&format!("failpoint {point} reached"))
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.stderr.lock().expect("not poisoned").clone()
     }
 
-    pub fn exited(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child")
     }
 
-    pub async fn wait_exit(&mut self) -> ExitStatus {
+    pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.expect("a child"),
             Err(_) => panic!("the platform does not end: {}", self.log()),
@@ -132,7 +144,7 @@ impl Platform {
     }
 
     /// Stops it in order.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(pid) = self.child.id() {
             let _ = std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status();
         }
@@ -169,5 +181,5 @@ const SCRIPTS: &[(&str, &str)] = &[
         "asker.yml",
         "turns:\n  - text: May I?\n    tool_calls:\n      - {name: ask, arguments: {question: \"May I?\"}}\n  - text: \"You said: {{last_tool_result}}\"\n",
     ),
-    ("slow.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 250ms\n"),
+    ("slow.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 500ms\n"),
 ];
