@@ -1,6 +1,5 @@
 //! `agentrunner submit`: one task, or many as JSON lines.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use wire::SubmitTask;
 
 use super::run::{agent_name, parse_data, read_prompt};
@@ -26,6 +26,8 @@ use crate::terminal::one_line;
 
 /// The longest line; the platform takes 2 MiB and says so.
 const LINE_MAX: u64 = 8 * 1024 * 1024;
+/// After so many lines in a row that the platform could not take, the rest is not tried.
+const REFUSALS_MAX: u64 = 20;
 /// How long `--wait` waits for one task.
 const PATIENCE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
@@ -91,6 +93,9 @@ struct Outcome {
     created: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The platform could not take it, whatever it was.
+    #[serde(skip)]
+    unavailable: bool,
 }
 
 /// Submits.
@@ -108,23 +113,35 @@ pub async fn run(context: &Context, args: SubmitArgs) -> CommandResult {
 
 async fn submit_all(context: &Context, session: &Session, args: &SubmitArgs, lines: Lines) -> CommandResult {
     let progress = progress(context, lines.total);
-    let jobs = lines.stream().map(|line| one(&session.client, args.wait, line));
+    // Ends the input; what is under way is still told.
+    let stop = CancellationToken::new();
+    let taken = lines.stream().take_until(stop.clone().cancelled_owned());
+    let jobs = taken.map(|line| one(&session.client, args.wait, line, &stop));
     let mut outcomes = std::pin::pin!(jobs.buffered(usize::from(args.concurrency)));
     let mut interrupts = interrupts()?;
+    let mut tally = Tally::default();
     let mut told = Vec::new();
-    let mut counts: BTreeMap<bool, u64> = BTreeMap::new();
     let mut interrupted = false;
     loop {
         let outcome = tokio::select! {
             biased;
-            _ = interrupts.recv() => { interrupted = true; break }
+            _ = interrupts.recv() => {
+                if interrupted {
+                    break;
+                }
+                interrupted = true;
+                stop.cancel();
+                continue;
+            }
             outcome = outcomes.next() => match outcome {
                 Some(outcome) => outcome,
                 None => break,
             },
         };
-        let well = outcome.error.is_none() && (!args.wait || outcome.status == Some(TaskStatus::Succeeded));
-        *counts.entry(well).or_default() += 1;
+        tally.count(&outcome, args.wait);
+        if tally.refused_in_a_row >= REFUSALS_MAX {
+            stop.cancel();
+        }
         progress.suspend(|| report(context, &outcome, args.wait))?;
         progress.inc(1);
         if context.format != Format::Table {
@@ -135,14 +152,18 @@ async fn submit_all(context: &Context, session: &Session, args: &SubmitArgs, lin
     if context.format != Format::Table {
         output::print(context, &told, |_| String::new())?;
     }
-    let (well, badly) = (counts.get(&true).copied().unwrap_or(0), counts.get(&false).copied().unwrap_or(0));
+    let Tally { well, badly, refused_in_a_row } = tally;
     let done = if args.wait { "succeeded" } else { "submitted" };
-    if interrupted {
-        eprintln!("interrupted: {well} {done}; with --key-prefix the same input can be submitted again");
-        return Ok(Exit::Interrupted);
-    }
     if well + badly != 1 {
         eprintln!("{well} {done}, {badly} not");
+    }
+    if interrupted {
+        eprintln!("interrupted; with --key-prefix the same input can be submitted again");
+        return Ok(Exit::Interrupted);
+    }
+    if refused_in_a_row >= REFUSALS_MAX {
+        let message = "the platform takes no tasks at the moment; the rest of the input was not submitted";
+        return Err(CommandError::unreachable(message).hint("with --key-prefix the same input can be submitted again"));
     }
     if session.is_own() && !args.wait && well > 0 {
         eprintln!("recorded; no platform runs, so the work begins with the next `agentrunner dev`");
@@ -150,9 +171,29 @@ async fn submit_all(context: &Context, session: &Session, args: &SubmitArgs, lin
     Ok(if badly == 0 { Exit::Done } else { Exit::Failed })
 }
 
+/// How the lines fared.
+#[derive(Debug, Default)]
+struct Tally {
+    well: u64,
+    badly: u64,
+    refused_in_a_row: u64,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: &Outcome, wait: bool) {
+        if outcome.error.is_none() && (!wait || outcome.status == Some(TaskStatus::Succeeded)) {
+            self.well += 1;
+        } else {
+            self.badly += 1;
+        }
+        self.refused_in_a_row = if outcome.unavailable { self.refused_in_a_row + 1 } else { 0 };
+    }
+}
+
 /// Submits one line, and waits for its end if that is wanted.
-async fn one(client: &Client, wait: bool, line: Line) -> Outcome {
-    let mut outcome = Outcome { line: line.number, id: None, status: None, created: None, error: None };
+async fn one(client: &Client, wait: bool, line: Line, stop: &CancellationToken) -> Outcome {
+    let mut outcome =
+        Outcome { line: line.number, id: None, status: None, created: None, error: None, unavailable: false };
     let task = match line.task {
         Ok(task) => task,
         Err(error) => return Outcome { error: Some(error), ..outcome },
@@ -163,12 +204,18 @@ async fn one(client: &Client, wait: bool, line: Line) -> Outcome {
             outcome.status = Some(submitted.task.status);
             outcome.created = Some(submitted.created);
         }
-        Err(error) => return Outcome { error: Some(crate::exit::chain(&error)), ..outcome },
+        Err(error) => {
+            let unavailable = error.is_transient();
+            return Outcome { error: Some(crate::exit::chain(&error)), unavailable, ..outcome };
+        }
     }
     if wait && let Some(id) = outcome.id {
-        match client.wait(id, PATIENCE).await {
-            Ok(view) => outcome.status = Some(view.status),
-            Err(error) => outcome.error = Some(crate::exit::chain(&error)),
+        tokio::select! {
+            waited = client.wait(id, PATIENCE) => match waited {
+                Ok(view) => outcome.status = Some(view.status),
+                Err(error) => outcome.error = Some(crate::exit::chain(&error)),
+            },
+            () = stop.cancelled() => {}
         }
     }
     outcome

@@ -1,4 +1,4 @@
-use crate::home::Home;
+use crate::home::{Home, finish, signal, until};
 
 const LINES: &str = r#"{"agent": "parrot", "prompt": "one"}
 this is no JSON
@@ -54,6 +54,26 @@ fn what_was_recorded_is_run_by_the_next_platform() {
     let dev = home.dev();
     let ran = home.run(&["tasks", "watch", &id]).code(0);
     assert!(ran.stdout.contains("You said: hello"), "{}", ran.stdout);
+    dev.stop().code(0);
+}
+
+#[test]
+fn an_interrupt_stops_waiting_and_tells_what_was_submitted() {
+    let home = home();
+    home.scripted("slow", "", "turns:\n  - hang: true\n");
+    let dev = home.dev();
+    std::fs::write(home.path("tasks.jsonl"), "{\"prompt\": \"one\"}\n".repeat(3)).unwrap();
+    let child = home.command(&["submit", "slow", "--file", "tasks.jsonl", "--wait"]).spawn().unwrap();
+    until("all run", || {
+        let listed = home.run(&["tasks", "list", "--status", "running", "-o", "json"]).code(0).json();
+        (listed["items"].as_array().unwrap().len() == 3).then_some(())
+    });
+    signal(&child, "INT");
+    let ran = finish(child).code(130);
+    assert_eq!(ran.stdout.lines().count(), 3, "{}", ran.stdout);
+    for id in ran.stdout.lines().filter_map(|line| line.split(' ').next()) {
+        home.run(&["tasks", "cancel", id]).code(0);
+    }
     dev.stop().code(0);
 }
 
