@@ -57,15 +57,19 @@ CREATE INDEX tasks_thread_live ON tasks (thread_key) WHERE thread_key IS NOT NUL
 CREATE INDEX tasks_expiry ON tasks (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND status = 0;
 CREATE INDEX tasks_deadline ON tasks (deadline) WHERE deadline IS NOT NULL AND status IN (0, 2);
 
--- The journals. key = tasks.key << 20 | seq, so a journal is one range and needs no index.
+-- The journals. place = tasks.key << 20 | seq, so a journal is one range of its index. Steps are stored in the order of
+-- their arrival: a commit of many tasks' steps fills whole pages instead of touching a page for every task.
 CREATE TABLE steps (
     key    INTEGER PRIMARY KEY,
+    place  INTEGER NOT NULL,
     epoch  INTEGER NOT NULL,
     at     INTEGER NOT NULL,
     -- 0 JSON, 1 JSON compressed with zstd
     enc    INTEGER NOT NULL,
     body   BLOB    NOT NULL
 ) STRICT;
+
+CREATE UNIQUE INDEX steps_place ON steps (place);
 
 -- What waiting tasks wait for; a row goes when its wait is resolved.
 CREATE TABLE waits (

@@ -45,7 +45,7 @@ async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
     run(&state, &clock, in_flight, WARM_UP.min(tasks)).await;
     let (cpu, start) = (cpu_seconds(), clock.monotonic());
     let mut lives = run(&state, &clock, in_flight, tasks).await;
-    let seconds = (clock.monotonic() - start).as_secs_f64();
+    let seconds = since(clock.as_ref(), start).as_secs_f64();
     let cpu = (cpu_seconds() - cpu) * 1e3 / lives.len() as f64;
     let stats = state.stats(None).await.expect("stats");
     state.close().await;
@@ -62,6 +62,10 @@ async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
         quantile(&submits, 99),
         stats.bytes / stats.tasks.values().sum::<u64>().max(1),
     );
+}
+
+fn since(clock: &dyn Clock, start: Duration) -> Duration {
+    clock.monotonic().saturating_sub(start)
 }
 
 fn quantile(sorted: &[Duration], percent: usize) -> f64 {
@@ -107,7 +111,7 @@ async fn live(state: &dyn State, clock: &dyn Clock, worker: WorkerId) -> Life {
     let start = clock.monotonic();
     let task = TaskId(SystemIds.uuid());
     state.submit(new_task(task, clock)).await.expect("submitted");
-    let submit = clock.monotonic() - start;
+    let submit = since(clock, start);
     let claim = Claim { task, worker, now: clock.now(), thread_messages: 0 };
     let claimed = state.claim(claim).await.expect("answered").expect("claimed");
     let lease = claimed.lease();
@@ -122,7 +126,7 @@ async fn live(state: &dyn State, clock: &dyn Clock, worker: WorkerId) -> Life {
         at: clock.now(),
     };
     state.finish(lease, finish).await.expect("finished");
-    Life { submit, whole: clock.monotonic() - start }
+    Life { submit, whole: since(clock, start) }
 }
 
 fn new_task(id: TaskId, clock: &dyn Clock) -> NewTask {

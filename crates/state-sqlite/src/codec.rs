@@ -11,7 +11,7 @@ use state::StateError;
 pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
 /// The same for what the store wraps around a sub-task's answer or a signal's value: wrapping must never fail.
 const OWN_BODY_MAX: usize = 4 * BODY_MAX;
-/// Bits of a step's key that hold its number.
+/// Bits of a step's place that hold its number.
 const SEQ_BITS: u32 = 20;
 /// The most steps of one journal.
 pub(crate) const STEPS_MAX: u32 = 1 << SEQ_BITS;
@@ -135,14 +135,14 @@ pub(crate) fn mode(column: i64) -> Result<ExecutionMode, StateError> {
     found.copied().ok_or_else(|| corrupt("an execution mode", column))
 }
 
-/// The key of a step.
-pub(crate) fn step_key(task_key: i64, seq: u32) -> i64 {
+/// The place of a step among all steps.
+pub(crate) fn step_place(task_key: i64, seq: u32) -> i64 {
     (task_key << SEQ_BITS) | i64::from(seq)
 }
 
 /// The number of a step.
-pub(crate) fn step_seq(key: i64) -> u32 {
-    (key & i64::from(STEPS_MAX - 1)) as u32
+pub(crate) fn step_seq(place: i64) -> u32 {
+    (place & i64::from(STEPS_MAX - 1)) as u32
 }
 
 /// The key of a thread's message.

@@ -25,6 +25,8 @@ pub(crate) struct Held {
     pub(crate) losses: u32,
     /// The number of its next step.
     pub(crate) next_seq: u32,
+    /// It has a thread, a parent or sub-tasks, so that others hear of its end.
+    pub(crate) related: bool,
 }
 
 /// All leases that are held.

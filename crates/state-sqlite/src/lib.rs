@@ -104,6 +104,7 @@ impl SqliteState {
         let SqliteOptions { dir, compression_threshold: threshold, commit_delay, readers, max_pages } = options;
         let lock = DirectoryLock::take(&dir)?;
         let conn = schema::open_writer(&dir, max_pages)?;
+        lock::sync_names(&dir)?;
         let leases = Arc::new(Leases::default());
         let tx = Tx { conn: &conn, leases: &leases, clock: clock.as_ref(), threshold };
         let recovered = recovery::run(&tx)?;
@@ -124,6 +125,8 @@ impl SqliteState {
             jobs: queue,
             dir: dir.clone(),
             lock,
+            answered: 0,
+            gathering: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("state-writer".to_owned())

@@ -8,6 +8,17 @@ use state::StateError;
 
 const NAME: &str = "agentrunner.lock";
 
+/// Makes the names of new files survive a power cut, as their contents do.
+pub(crate) fn sync_names(dir: &Path) -> Result<(), StateError> {
+    let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all());
+    sync(dir).map_err(|error| StateError::Unavailable(format!("cannot sync {}: {error}", dir.display())))?;
+    // The directory's own name; whoever runs the process may not be allowed to open what is above it.
+    if let Some(parent) = std::path::absolute(dir).ok().as_deref().and_then(Path::parent) {
+        let _ = sync(parent);
+    }
+    Ok(())
+}
+
 /// Holds the directory until it is dropped; a killed process lets go by dying.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {

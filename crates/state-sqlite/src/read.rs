@@ -13,7 +13,7 @@ use serde_json::Value;
 use state::{Page, StateError, StateStats, StateValue, TaskFilter};
 use tokio::sync::Semaphore;
 
-use crate::codec::{self, message_key, micros, status_column, step_key, timestamp};
+use crate::codec::{self, message_key, micros, status_column, step_place, timestamp};
 use crate::fault::{Fault, Written, state_error};
 use crate::{rows, schema, tx};
 
@@ -205,7 +205,7 @@ pub(crate) fn journal(
         return Ok(Vec::new());
     }
     let mut statement = conn.prepare_cached(rows::JOURNAL)?;
-    let mut found = statement.query(params![step_key(key, from), step_key(key + 1, 0)])?;
+    let mut found = statement.query(params![step_place(key, from), step_place(key + 1, 0)])?;
     let mut steps = Vec::new();
     while steps.len() < limit as usize
         && let Some(row) = found.next()?

@@ -69,6 +69,8 @@ pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
             cancel: row.get(4)?,
             losses: row.get(5)?,
             next_seq: tx.next_seq(key)?,
+            // To be on the safe side: only the way is longer.
+            related: true,
         };
         found.insert(task, held);
     }

@@ -36,11 +36,12 @@ pub(crate) const HEAD_BY_KEY: &str = concat!("SELECT ", head_columns!(), " FROM 
 /// Finds a head by its task's id and namespace.
 pub(crate) const HEAD_IN_NAMESPACE: &str =
     concat!("SELECT ", head_columns!(), " FROM tasks WHERE id = ?1 AND namespace = ?2");
-/// Lists the steps of a range of keys.
-pub(crate) const JOURNAL: &str = "SELECT key, epoch, at, enc, body FROM steps WHERE key >= ?1 AND key < ?2";
-/// Lists the steps of a range of keys, the last first.
+/// Lists the steps of a range of places, in order.
+pub(crate) const JOURNAL: &str =
+    "SELECT place, epoch, at, enc, body FROM steps WHERE place >= ?1 AND place < ?2 ORDER BY place";
+/// Lists the steps of a range of places, the last first.
 pub(crate) const JOURNAL_BACKWARD: &str =
-    "SELECT key, epoch, at, enc, body FROM steps WHERE key >= ?1 AND key < ?2 ORDER BY key DESC";
+    "SELECT place, epoch, at, enc, body FROM steps WHERE place >= ?1 AND place < ?2 ORDER BY place DESC";
 
 /// A task and what only the store knows of it.
 #[derive(Debug)]
@@ -149,7 +150,7 @@ pub(crate) fn head(row: &Row<'_>) -> Written<Head> {
 /// A step that is not decoded yet: the writer copies it, whoever asked decodes it.
 #[derive(Debug)]
 pub(crate) struct RawStep {
-    pub(crate) key: i64,
+    pub(crate) place: i64,
     epoch: u32,
     at: i64,
     pub(crate) body: Body,
@@ -157,14 +158,14 @@ pub(crate) struct RawStep {
 
 /// Reads a row of `JOURNAL`.
 pub(crate) fn raw_step(row: &Row<'_>) -> Written<RawStep> {
-    Ok(RawStep { key: row.get(0)?, epoch: row.get(1)?, at: row.get(2)?, body: body(row, 3)? })
+    Ok(RawStep { place: row.get(0)?, epoch: row.get(1)?, at: row.get(2)?, body: body(row, 3)? })
 }
 
 impl RawStep {
     /// Decodes it.
     pub(crate) fn decode(&self) -> Result<Step, StateError> {
         Ok(Step {
-            seq: codec::step_seq(self.key),
+            seq: codec::step_seq(self.place),
             epoch: self.epoch,
             at: timestamp(self.at)?,
             body: self.body.decode("a step")?,

@@ -27,7 +27,7 @@ pub(crate) fn open_writer(dir: &Path, max_pages: Option<u32>) -> Result<Connecti
         PRAGMA journal_mode = WAL;
         PRAGMA synchronous = FULL;
         PRAGMA wal_autocheckpoint = 0;
-        PRAGMA cache_size = -65536;
+        PRAGMA cache_size = -16384;
         PRAGMA temp_store = MEMORY;";
     conn.execute_batch(pragmas).map_err(|error| opening(dir, &error))?;
     conn.set_prepared_statement_cache_capacity(256);

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, para
 use serde_json::Value;
 use state::{StateError, Transition};
 
-use crate::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_key, step_seq};
+use crate::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 use crate::fault::{Fault, Written};
 use crate::leases::Leases;
 use crate::rows::{self, Head, TaskRow};
@@ -114,8 +114,8 @@ impl Tx<'_> {
 
     /// The number of a journal's next step.
     pub(crate) fn next_seq(&self, task_key: i64) -> Written<u32> {
-        let sql = "SELECT max(key) FROM steps WHERE key >= ?1 AND key < ?2";
-        let range = params![step_key(task_key, 0), step_key(task_key + 1, 0)];
+        let sql = "SELECT max(place) FROM steps WHERE place >= ?1 AND place < ?2";
+        let range = params![step_place(task_key, 0), step_place(task_key + 1, 0)];
         let last: Option<i64> = self.statement(sql)?.query_row(range, |row| row.get(0))?;
         Ok(last.map_or(0, |key| step_seq(key) + 1))
     }
@@ -127,8 +127,8 @@ impl Tx<'_> {
             return Err(StateError::TooLarge(format!("a journal has at most {STEPS_MAX} steps")).into());
         }
         let body = Body::encode_own(body, self.threshold, "a step")?;
-        let sql = "INSERT INTO steps (key, epoch, at, enc, body) VALUES (?1, 0, ?2, ?3, ?4)";
-        self.execute(sql, params![step_key(task_key, seq), micros(at), body.enc, body.bytes])?;
+        let sql = "INSERT INTO steps (place, epoch, at, enc, body) VALUES (?1, 0, ?2, ?3, ?4)";
+        self.execute(sql, params![step_place(task_key, seq), micros(at), body.enc, body.bytes])?;
         Ok(())
     }
 
@@ -225,28 +225,8 @@ impl Tx<'_> {
             Some(usage) => usage,
             None => self.journal_usage(head.key)?,
         };
-        let failure_json = failure
-            .as_ref()
-            .map(serde_json::to_string)
-            .transpose()
-            .map_err(|error| StateError::Corrupt(error.to_string()))?;
-        let sql = "UPDATE tasks SET status = ?4, finished_at = ?5, failure = ?6, input_tokens = ?7, \
-             output_tokens = ?8, usage_estimated = ?9, worker = NULL, announced_at = NULL, cancel_requested = 0 \
-             WHERE key = ?1 AND status = ?2 AND epoch = ?3";
-        let changed = self.execute(
-            sql,
-            params![
-                head.key,
-                status_column(head.status),
-                head.epoch,
-                status_column(status),
-                micros(at),
-                failure_json,
-                usage.input_tokens as i64,
-                usage.output_tokens as i64,
-                usage.estimated
-            ],
-        )?;
+        let from = (head.key, head.status, head.epoch);
+        let changed = self.write_end(from, status, failure.as_ref(), usage, at)?;
         self.expect_one(changed, head)?;
         match head.status {
             TaskStatus::Running => self.leases.remove(head.id),
@@ -259,7 +239,7 @@ impl Tx<'_> {
         if head.parent.is_some() {
             let output = if status == TaskStatus::Succeeded { self.answer(head.key)? } else { None };
             let outcome = ChildOutcome { task: head.id, status, output, failure, usage };
-            self.tell_parent(outcome, at, transition)?;
+            self.tell_parent(&outcome, at, transition)?;
         }
         if let Some(thread_key) = head.thread_key {
             self.settle_thread(thread_key, at, transition)?;
@@ -268,8 +248,44 @@ impl Tx<'_> {
         self.keys(sql, params![head.id.0.as_bytes()])
     }
 
+    /// Writes how a task ended; returns how many rows that changed: none when its status or epoch is another.
+    pub(crate) fn write_end(
+        &self,
+        (key, from, epoch): (i64, TaskStatus, u32),
+        status: TaskStatus,
+        failure: Option<&Failure>,
+        usage: Usage,
+        at: Timestamp,
+    ) -> Written<usize> {
+        let failure = failure.map(serde_json::to_string).transpose();
+        let failure = failure.map_err(|error| StateError::Corrupt(error.to_string()))?;
+        let sql = "UPDATE tasks SET status = ?4, finished_at = ?5, failure = ?6, input_tokens = ?7, \
+             output_tokens = ?8, usage_estimated = ?9, worker = NULL, announced_at = NULL, cancel_requested = 0 \
+             WHERE key = ?1 AND status = ?2 AND epoch = ?3";
+        self.execute(
+            sql,
+            params![
+                key,
+                status_column(from),
+                epoch,
+                status_column(status),
+                micros(at),
+                failure,
+                usage.input_tokens as i64,
+                usage.output_tokens as i64,
+                usage.estimated
+            ],
+        )
+    }
+
+    /// Tells whether a task has sub-tasks that are still alive.
+    pub(crate) fn has_children(&self, id: TaskId) -> Written<bool> {
+        let sql = "SELECT 1 FROM tasks WHERE parent = ?1 AND parent IS NOT NULL AND status < 3 LIMIT 1";
+        Ok(self.statement(sql)?.exists(params![id.0.as_bytes()])?)
+    }
+
     /// Resolves the wait for a sub-task, if there is one.
-    fn tell_parent(&self, outcome: ChildOutcome, at: Timestamp, transition: &mut Transition) -> Written<()> {
+    fn tell_parent(&self, outcome: &ChildOutcome, at: Timestamp, transition: &mut Transition) -> Written<()> {
         let child = outcome.task;
         let sql = "SELECT key FROM waits WHERE child = ?1 AND child IS NOT NULL";
         for wait in self.keys(sql, params![child.0.as_bytes()])? {
@@ -316,7 +332,7 @@ impl Tx<'_> {
     fn journal_usage(&self, task_key: i64) -> Written<Usage> {
         let mut usage = Usage::default();
         let mut statement = self.statement(rows::JOURNAL)?;
-        let mut found = statement.query(params![step_key(task_key, 0), step_key(task_key + 1, 0)])?;
+        let mut found = statement.query(params![step_place(task_key, 0), step_place(task_key + 1, 0)])?;
         while let Some(row) = found.next()? {
             match rows::raw_step(row)?.decode()?.body {
                 StepBody::Model(model) => usage += model.usage,
@@ -340,8 +356,8 @@ impl Tx<'_> {
     pub(crate) fn forget(&self, task_key: i64) -> Written<usize> {
         self.execute("DELETE FROM waits WHERE task_key = ?1", params![task_key])?;
         self.execute("DELETE FROM signals WHERE task_key = ?1", params![task_key])?;
-        let range = params![step_key(task_key, 0), step_key(task_key + 1, 0)];
-        let steps = self.execute("DELETE FROM steps WHERE key >= ?1 AND key < ?2", range)?;
+        let range = params![step_place(task_key, 0), step_place(task_key + 1, 0)];
+        let steps = self.execute("DELETE FROM steps WHERE place >= ?1 AND place < ?2", range)?;
         self.execute("DELETE FROM tasks WHERE key = ?1", params![task_key])?;
         Ok(steps)
     }
@@ -358,7 +374,7 @@ impl Tx<'_> {
 /// Finds a journal's last model step, as a value.
 pub(crate) fn answer(conn: &Connection, task_key: i64) -> Written<Option<Value>> {
     let mut statement = conn.prepare_cached(rows::JOURNAL_BACKWARD)?;
-    let mut found = statement.query(params![step_key(task_key, 0), step_key(task_key + 1, 0)])?;
+    let mut found = statement.query(params![step_place(task_key, 0), step_place(task_key + 1, 0)])?;
     while let Some(row) = found.next()? {
         let step: Step = rows::raw_step(row)?.decode()?;
         if let StepBody::Model(model) = step.body {

@@ -23,6 +23,9 @@ use crate::tx::Tx;
 /// The most operations of one commit: bounds how long the first one waits.
 const BATCH_MAX: usize = 1_024;
 
+/// The longest wait for the callers of the last commit.
+const LONGEST_GATHERING: Duration = Duration::from_millis(1);
+
 /// One operation that writes.
 pub(crate) trait Write: Send + 'static {
     /// What it answers.
@@ -31,8 +34,10 @@ pub(crate) trait Write: Send + 'static {
     /// Nobody waits until it is durable: it is answered when it is applied.
     const LAZY: bool = false;
 
-    /// It may be refused after it has written something, which is then undone.
-    const GUARDED: bool = true;
+    /// Tells whether it may be refused after it has written something, which is then undone.
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        true
+    }
 
     /// Does it, inside the open transaction.
     fn apply(self, tx: &Tx<'_>) -> Written<Self::Output>;
@@ -72,7 +77,7 @@ pub(crate) struct Ran {
 
 /// An answer that waits for the commit.
 pub(crate) trait Answer: Send {
-    fn give(self: Box<Self>, commit: Result<(), &StateError>);
+    fn give(self: Box<Self>, failed: Option<&StateError>);
 }
 
 struct Pending<T> {
@@ -81,11 +86,11 @@ struct Pending<T> {
 }
 
 impl<T: Send> Answer for Pending<T> {
-    fn give(self: Box<Self>, commit: Result<(), &StateError>) {
+    fn give(self: Box<Self>, failed: Option<&StateError>) {
         let Self { result, reply } = *self;
         // Nobody listens any more when the caller was dropped; what it asked for is done all the same.
-        let _ = reply.send(match commit {
-            Err(error) if result.is_ok() => Err(error.clone()),
+        let _ = reply.send(match failed {
+            Some(error) if result.is_ok() => Err(error.clone()),
             _ => result,
         });
     }
@@ -95,13 +100,11 @@ impl<W: Write> AnyJob for Job<W> {
     fn run(self: Box<Self>, tx: &Tx<'_>) -> Ran {
         let Self { write, reply } = *self;
         let changes = tx.conn.total_changes();
-        let applied = if W::GUARDED {
-            tx.execute("SAVEPOINT operation", []).and_then(|_| write.apply(tx))
-        } else {
-            write.apply(tx)
-        };
+        let guarded = write.guarded(tx);
+        let applied =
+            if guarded { tx.execute("SAVEPOINT operation", []).and_then(|_| write.apply(tx)) } else { write.apply(tx) };
         let applied = match applied {
-            Ok(output) if W::GUARDED => tx.execute("RELEASE operation", []).map(|_| output),
+            Ok(output) if guarded => tx.execute("RELEASE operation", []).map(|_| output),
             other => other,
         };
         match applied {
@@ -115,7 +118,7 @@ impl<W: Write> AnyJob for Job<W> {
             Err(fault) => {
                 let fatal = fault.is_fatal();
                 let untouched = tx.conn.total_changes() == changes;
-                let undone = !tx.conn.is_autocommit() && (if W::GUARDED { undo(tx, untouched) } else { untouched });
+                let undone = !tx.conn.is_autocommit() && (if guarded { undo(tx, untouched) } else { untouched });
                 let error = fault.into_error();
                 let broken = (!undone).then(|| error.clone());
                 Ran { answer: Some(Box::new(Pending::<W::Output> { result: Err(error), reply })), broken, fatal }
@@ -146,6 +149,10 @@ pub(crate) struct Writer {
     pub(crate) jobs: Receiver<Message>,
     pub(crate) dir: PathBuf,
     pub(crate) lock: DirectoryLock,
+    /// How many callers the last commit answered.
+    pub(crate) answered: usize,
+    /// How long to wait for them to come back: half of what the last commit took.
+    pub(crate) gathering: Duration,
 }
 
 impl Writer {
@@ -184,17 +191,20 @@ impl Writer {
             Some(reason) => Err(self.roll_back(&reason)),
             None => self.commit(&batch),
         };
+        self.answered = batch.answers.len();
         for answer in batch.answers {
-            answer.give(outcome.as_ref().map(|()| ()));
+            answer.give(outcome.as_ref().err());
         }
         flow
     }
 
-    /// Applies all that waits; then, when nobody waits for what was applied, stays open a little for the first who does.
+    /// Applies all that waits. Then stays open a little: when nobody waits for what was applied, for the first who does;
+    /// and for those whom the last commit answered, because they come back one by one, and the first of them alone would
+    /// cost all the others a commit.
     fn fill(&self, first: Box<dyn AnyJob>, batch: &mut Batch) -> ControlFlow<()> {
         let tx = Tx { conn: &self.conn, leases: &self.leases, clock: self.clock.as_ref(), threshold: self.threshold };
         let before = self.conn.total_changes();
-        let mut opened = None;
+        let (mut idle_since, mut gathering_since) = (None, None);
         let mut next = Some(Message::Job(first));
         loop {
             match next.take() {
@@ -220,12 +230,17 @@ impl Writer {
             if next.is_some() {
                 continue;
             }
-            if !batch.answers.is_empty() || self.conn.total_changes() == before {
+            let waiters = batch.answers.len();
+            let (since, patience) = if waiters == 0 && self.conn.total_changes() != before {
+                (&mut idle_since, self.commit_delay)
+            } else if waiters > 0 && waiters < self.answered {
+                (&mut gathering_since, self.gathering)
+            } else {
                 return ControlFlow::Continue(());
-            }
+            };
             let now = self.clock.monotonic();
-            let open = now.saturating_sub(*opened.get_or_insert(now));
-            match self.jobs.recv_timeout(self.commit_delay.saturating_sub(open)) {
+            let waited = now.saturating_sub(*since.get_or_insert(now));
+            match self.jobs.recv_timeout(patience.saturating_sub(waited)) {
                 Ok(message) => next = Some(message),
                 Err(RecvTimeoutError::Timeout) => return ControlFlow::Continue(()),
                 Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
@@ -233,16 +248,17 @@ impl Writer {
         }
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), StateError> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), StateError> {
         let start = self.clock.monotonic();
         if let Err(error) = self.execute("COMMIT") {
             self.judge(&error);
             return Err(self.roll_back(&state_error(&error)));
         }
-        let seconds = self.clock.monotonic().saturating_sub(start).as_secs_f64();
+        let took = self.clock.monotonic().saturating_sub(start);
+        self.gathering = (took / 2).min(LONGEST_GATHERING);
         metrics::counter!("state_commits_total").increment(1);
         metrics::histogram!("state_commit_operations").record(batch.operations as f64);
-        metrics::histogram!("state_commit_seconds").record(seconds);
+        metrics::histogram!("state_commit_seconds").record(took.as_secs_f64());
         self.checkpoints.committed(batch.operations);
         Ok(())
     }

@@ -4,7 +4,7 @@ use domain::{Lease, StepBody};
 use rusqlite::params;
 use state::{NewStep, StateError};
 
-use crate::codec::{Body, STEPS_MAX, WORKER_STEPS_MAX, micros, step_key};
+use crate::codec::{Body, STEPS_MAX, WORKER_STEPS_MAX, micros, step_place};
 use crate::fault::Written;
 use crate::leases::Held;
 use crate::rows;
@@ -40,7 +40,9 @@ impl EncodedStep {
 impl Write for Append {
     type Output = ();
 
-    const GUARDED: bool = false;
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        false
+    }
 
     fn apply(self, tx: &Tx<'_>) -> Written<()> {
         let held = held(tx, self.lease)?;
@@ -69,7 +71,7 @@ pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: Held, steps: &[EncodedStep
     if next == held.next_seq {
         return Ok(next);
     }
-    let sql = "INSERT INTO steps (key, epoch, at, enc, body) SELECT ?1, ?2, ?3, ?4, ?5 \
+    let sql = "INSERT INTO steps (place, epoch, at, enc, body) SELECT ?1, ?2, ?3, ?4, ?5 \
          WHERE EXISTS (SELECT 1 FROM tasks WHERE key = ?6 AND status = 1 AND epoch = ?2)";
     let mut insert = tx.statement(sql)?;
     let mut seq = held.next_seq;
@@ -79,7 +81,7 @@ pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: Held, steps: &[EncodedStep
         }
         let EncodedStep { at, body, .. } = step;
         let inserted =
-            insert.execute(params![step_key(held.key, seq), lease.epoch, at, body.enc, body.bytes, held.key])?;
+            insert.execute(params![step_place(held.key, seq), lease.epoch, at, body.enc, body.bytes, held.key])?;
         if inserted == 0 {
             tx.leases.remove(lease.task);
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
@@ -97,8 +99,8 @@ pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: Held, steps: &[EncodedStep
 }
 
 fn is_stored(tx: &Tx<'_>, task_key: i64, step: &EncodedStep) -> Written<bool> {
-    let mut statement = tx.statement("SELECT enc, body FROM steps WHERE key = ?1")?;
-    let stored = statement.query_row(params![step_key(task_key, step.seq)], |row| Ok(rows::body(row, 0)))??;
+    let mut statement = tx.statement("SELECT enc, body FROM steps WHERE place = ?1")?;
+    let stored = statement.query_row(params![step_place(task_key, step.seq)], |row| Ok(rows::body(row, 0)))??;
     same(&stored, &step.body)
 }
 

@@ -4,7 +4,7 @@ use domain::{StepBody, Task, TaskStatus};
 use rusqlite::params;
 use state::{Claim, Claimed, StateError};
 
-use crate::codec::{message_key, micros, step_key, step_seq, stored_time};
+use crate::codec::{message_key, micros, step_place, step_seq, stored_time};
 use crate::fault::Written;
 use crate::leases::Held;
 use crate::rows::{self, RawMessage, RawStep, TaskRow};
@@ -37,7 +37,9 @@ impl Write for ClaimTask {
     type Output = Option<RawClaimed>;
 
     const LAZY: bool = true;
-    const GUARDED: bool = false;
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        false
+    }
 
     fn apply(self, tx: &Tx<'_>) -> Written<Self::Output> {
         let Self(claim) = self;
@@ -72,7 +74,8 @@ impl Write for ClaimTask {
             beat: 0,
             cancel: false,
             losses,
-            next_seq: steps.last().map_or(0, |step| step_seq(step.key) + 1),
+            next_seq: steps.last().map_or(0, |step| step_seq(step.place) + 1),
+            related: thread_key.is_some() || task.parent.is_some() || tx.has_children(task.id)?,
         };
         tx.leases.insert(task.id, held);
         failpoint::hit("C10");
@@ -97,7 +100,7 @@ fn claimable(tx: &Tx<'_>, row: &TaskRow, claim: &Claim) -> Written<bool> {
 
 fn journal(tx: &Tx<'_>, task_key: i64) -> Written<Vec<RawStep>> {
     let mut statement = tx.statement(rows::JOURNAL)?;
-    let mut found = statement.query(params![step_key(task_key, 0), step_key(task_key + 1, 0)])?;
+    let mut found = statement.query(params![step_place(task_key, 0), step_place(task_key + 1, 0)])?;
     let mut steps = Vec::new();
     while let Some(row) = found.next()? {
         steps.push(rows::raw_step(row)?);

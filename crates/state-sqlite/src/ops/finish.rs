@@ -53,6 +53,10 @@ impl FinishTask {
 impl Write for FinishTask {
     type Output = Transition;
 
+    fn guarded(&self, tx: &Tx<'_>) -> bool {
+        tx.leases.get(self.lease).is_some_and(|held| held.related)
+    }
+
     fn apply(self, tx: &Tx<'_>) -> Written<Transition> {
         let lease = self.lease;
         let mut transition = Transition::default();
@@ -63,12 +67,23 @@ impl Write for FinishTask {
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
         };
         append(tx, lease, owned, &self.steps)?;
-        let head = tx.head_at(owned.key)?;
-        if let Some(thread_key) = head.thread_key {
-            say(tx, thread_key, &self)?;
+        if owned.related {
+            let head = tx.head_at(owned.key)?;
+            if let Some(thread_key) = head.thread_key {
+                say(tx, thread_key, &self)?;
+            }
+            let end = End { status: self.status, failure: self.failure, usage: Some(self.usage) };
+            tx.end(&head, end, self.at, &mut transition)?;
+        } else {
+            // Nobody hears of it: one statement says it all.
+            let from = (owned.key, TaskStatus::Running, lease.epoch);
+            if tx.write_end(from, self.status, self.failure.as_ref(), self.usage, self.at)? != 1 {
+                tx.leases.remove(lease.task);
+                return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
+            }
+            tx.leases.remove(lease.task);
+            transition.ended.push((lease.task, self.status));
         }
-        let end = End { status: self.status, failure: self.failure, usage: Some(self.usage) };
-        tx.end(&head, end, self.at, &mut transition)?;
         failpoint::hit("C17");
         Ok(transition)
     }

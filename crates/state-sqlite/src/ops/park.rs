@@ -69,15 +69,12 @@ impl Write for ParkTask {
         let head = Head { status: TaskStatus::Waiting, ..head };
         let mut open = 0;
         for wait in &waits {
-            match resolved(tx, &head, wait, &recorded_as, at)? {
-                Some(by) => {
-                    let body = StepBody::Resolved { call_id: wait.call_id.clone(), by };
-                    tx.append_own(head.key, &body, at)?;
-                }
-                None => {
-                    insert(tx, head.key, wait, &recorded_as)?;
-                    open += 1;
-                }
+            if let Some(by) = resolved(tx, &head, wait, &recorded_as, at)? {
+                let body = StepBody::Resolved { call_id: wait.call_id.clone(), by };
+                tx.append_own(head.key, &body, at)?;
+            } else {
+                insert(tx, head.key, wait, &recorded_as)?;
+                open += 1;
             }
         }
         if open == 0 {

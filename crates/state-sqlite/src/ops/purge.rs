@@ -35,7 +35,7 @@ impl Write for Purge {
             }
             let Some(family) = ended_family(tx, tx.head_at(key)?)? else { continue };
             for head in family {
-                rows += 1 + self.delete(tx, &head)?;
+                rows += 1 + delete(tx, &head)?;
                 purged.tasks += 1;
             }
         }
@@ -57,13 +57,14 @@ impl Purge {
              (SELECT row_key FROM state_values WHERE expires_at IS NOT NULL AND expires_at <= ?1 LIMIT ?2)";
         Ok(tx.execute(sql, params![micros(self.now), self.limit])? as u64)
     }
+}
 
-    fn delete(&self, tx: &Tx<'_>, head: &Head) -> Written<u64> {
-        let sql = "UPDATE idempotency SET status = ?2 \
-             WHERE (namespace, key) IN (SELECT namespace, idempotency_key FROM tasks WHERE key = ?1)";
-        tx.execute(sql, params![head.key, status_column(head.status)])?;
-        Ok(tx.forget(head.key)? as u64)
-    }
+/// Deletes a task and its journal, and leaves its key behind; returns how many steps went.
+fn delete(tx: &Tx<'_>, head: &Head) -> Written<u64> {
+    let sql = "UPDATE idempotency SET status = ?2 \
+         WHERE (namespace, key) IN (SELECT namespace, idempotency_key FROM tasks WHERE key = ?1)";
+    tx.execute(sql, params![head.key, status_column(head.status)])?;
+    Ok(tx.forget(head.key)? as u64)
 }
 
 /// A task with all sub-tasks below it; none when one of them has not ended.

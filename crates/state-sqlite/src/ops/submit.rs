@@ -4,7 +4,7 @@ use domain::{NewTask, StepBody, Task, TaskId, TaskStatus, ThreadId, Usage};
 use rusqlite::{OptionalExtension as _, params};
 use state::{StateError, Submitted};
 
-use crate::codec::{Body, corrupt, micros, mode_column, status, step_key, stored_time};
+use crate::codec::{Body, corrupt, micros, mode_column, status, step_place, stored_time};
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::{BLOCKED, Tx};
@@ -85,7 +85,9 @@ pub(crate) struct Submit(pub(crate) NewRow);
 impl Write for Submit {
     type Output = Submitted;
 
-    const GUARDED: bool = false;
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        false
+    }
 
     fn apply(self, tx: &Tx<'_>) -> Written<Submitted> {
         let parent = self.0.task.parent.as_ref().map(|parent| parent.task);
@@ -127,10 +129,13 @@ impl Recorded {
 
 /// Inserts a task unless its key or id is known.
 pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
-    if let Some(known) = find_known(tx, &row.task)? {
+    let NewRow { task, input, metadata } = &row;
+    // Nothing else may be written for a task that is known; without a key or a thread the insert itself finds out.
+    if (task.idempotency_key.is_some() || task.thread.is_some())
+        && let Some(known) = find_known(tx, task)?
+    {
         return Ok(Recorded::Known(known));
     }
-    let NewRow { task, input, metadata } = &row;
     let thread_key = task.thread.map(|thread| thread_key(tx, task, thread)).transpose()?;
     let blocked = match thread_key {
         Some(thread_key) => {
@@ -148,8 +153,9 @@ pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
     let sql = "INSERT INTO tasks (id, namespace, idempotency_key, digest, agent, agent_version, mode, status, priority, \
          created_at, run_at, expires_at, deadline, announced_at, thread_key, thread, for_user, parent, parent_call, \
          depth, metadata, trace) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
-    tx.execute(
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+         ON CONFLICT (id) DO NOTHING";
+    let inserted = tx.execute(
         sql,
         params![
             task.id.0.as_bytes(),
@@ -175,9 +181,16 @@ pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
             task.trace,
         ],
     )?;
+    if inserted == 0 {
+        let known = find_known(tx, task)?.ok_or_else(|| corrupt("a task", "its id is taken and not found"))?;
+        return Ok(Recorded::Known(known));
+    }
     let key = tx.conn.last_insert_rowid();
-    let sql = "INSERT INTO steps (key, epoch, at, enc, body) VALUES (?1, 0, ?2, ?3, ?4)";
-    tx.execute(sql, params![step_key(key, 0), micros(task.created_at), input.enc, input.bytes])?;
+    if let Some(parent) = &task.parent {
+        tx.leases.update(parent.task, |held| held.related = true);
+    }
+    let sql = "INSERT INTO steps (place, epoch, at, enc, body) VALUES (?1, 0, ?2, ?3, ?4)";
+    tx.execute(sql, params![step_place(key, 0), micros(task.created_at), input.enc, input.bytes])?;
     if let Some(idempotency_key) = &task.idempotency_key {
         let sql = "INSERT INTO idempotency (namespace, key, task, digest, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
         let id = task.id.0.as_bytes();

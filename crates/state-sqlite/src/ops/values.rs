@@ -25,7 +25,9 @@ pub(crate) struct PutValue {
 impl Write for PutValue {
     type Output = StateValue;
 
-    const GUARDED: bool = false;
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        false
+    }
 
     fn apply(self, tx: &Tx<'_>) -> Written<StateValue> {
         let Self { namespace, scope, key, value, body, expires_at, condition, now } = self;
@@ -74,7 +76,9 @@ pub(crate) struct DeleteValue {
 impl Write for DeleteValue {
     type Output = bool;
 
-    const GUARDED: bool = false;
+    fn guarded(&self, _tx: &Tx<'_>) -> bool {
+        false
+    }
 
     fn apply(self, tx: &Tx<'_>) -> Written<bool> {
         let sql = "DELETE FROM state_values WHERE namespace = ?1 AND scope = ?2 AND key = ?3 \

@@ -51,15 +51,15 @@ async fn a_row_that_is_not_understood_is_an_error_and_hurts_no_other() {
     let foreign = database(dir.path());
     let id = bad.task.0.as_bytes();
     foreign.execute("UPDATE tasks SET metadata = '{' WHERE id = ?1", [id]).expect("updated");
-    foreign.execute("UPDATE steps SET body = x'7b' WHERE key = (1 << 20) | 1", []).expect("updated");
+    foreign.execute("UPDATE steps SET body = x'7b' WHERE place = (1 << 20) | 1", []).expect("updated");
     let corrupt = |error: StateError| assert!(matches!(error, StateError::Corrupt(_)), "{error}");
     corrupt(store.task(&namespace, bad.task).await.expect_err("corrupt"));
     corrupt(store.journal(&namespace, bad.task, 0, 10).await.expect_err("corrupt"));
     foreign.execute("UPDATE tasks SET metadata = NULL, mode = 9 WHERE id = ?1", [id]).expect("updated");
-    corrupt(store.finish(bad, success(&clock)).await.expect_err("corrupt"));
+    corrupt(store.release(bad).await.expect_err("corrupt"));
     store.finish(good, success(&clock)).await.expect("the other task is not affected");
     foreign.execute("UPDATE tasks SET mode = 0 WHERE id = ?1", [id]).expect("updated");
-    store.finish(bad, success(&clock)).await.expect("the refused finish left nothing behind");
+    store.finish(bad, success(&clock)).await.expect("the refused release left nothing behind");
 }
 
 #[tokio::test]
@@ -73,7 +73,8 @@ async fn a_full_disk_refuses_the_write_and_loses_nothing() {
     .expect("the store opens");
     let lease = running(&store, &clock).await;
     let random = |n: u64| {
-        (0..4_000_u64).map(|i| format!("{:x}", (i + n).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect::<String>()
+        let words = (0..4_000_u64).map(|i| (i + n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_string());
+        words.collect::<String>()
     };
     let mut seq = 2;
     let refused = loop {
