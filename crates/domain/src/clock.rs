@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use chrono::SubsecRound;
 use uuid::Uuid;
 
 /// A moment in UTC.
@@ -10,7 +11,7 @@ pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the wall-clock time; it may jump in either direction.
+    /// Returns the wall-clock time in whole microseconds; it may jump in either direction.
     fn now(&self) -> Timestamp;
     /// Returns the time since some fixed point of this process; it never goes back.
     fn monotonic(&self) -> Duration;
@@ -38,7 +39,8 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
-        chrono::Utc::now()
+        // Records keep microseconds: what is told as it happens must be what is read later.
+        chrono::Utc::now().trunc_subsecs(6)
     }
 
     fn monotonic(&self) -> Duration {
@@ -90,5 +92,17 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Timelike;
+
+    use super::*;
+
+    #[test]
+    fn the_time_is_told_in_whole_microseconds() {
+        assert_eq!(SystemClock::default().now().nanosecond() % 1_000, 0);
     }
 }

@@ -138,6 +138,10 @@ pub fn print_redacted<T: Serialize>(settings: &T) -> String {
 
 /// Finds what was probably meant.
 pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // To compare costs the product of both lengths, and no name of ours is as long.
+    if name.len() > 128 {
+        return None;
+    }
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))

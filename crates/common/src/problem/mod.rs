@@ -48,6 +48,19 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
+impl Fault {
+    fn shortened(&self) -> Self {
+        let (pointer, reason) = (shortened(&self.pointer), shortened(&self.reason));
+        Self { pointer, reason, hint: self.hint.as_deref().map(shortened) }
+    }
+}
+
+/// Keeps an answer small whatever the request repeats: names in it may be as long as the request.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 1_000;
+    if text.len() <= LONGEST { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(LONGEST)]) }
+}
+
 /// An error's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Problem)]
@@ -126,8 +139,8 @@ impl Problem {
             kind: format!("/errors/{}", self.kind.slug()),
             title: self.kind.title().to_owned(),
             status: self.kind.status(),
-            detail: self.detail.clone(),
-            errors: self.errors.clone(),
+            detail: self.detail.as_deref().map(shortened),
+            errors: self.errors.iter().map(Fault::shortened).collect(),
             trace_id: self.trace_id.clone(),
         }
     }

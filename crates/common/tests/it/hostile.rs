@@ -175,3 +175,12 @@ async fn more_connections_than_places_wait_for_their_turn() {
     assert_eq!(service.get("/health/live").await.status(), 200, "the idle ones are closed one after the other");
     drop(idle);
 }
+
+#[tokio::test]
+async fn a_field_with_a_giant_name_is_refused_with_a_small_answer() {
+    let service = Service::start().await;
+    let response = service.post("/orders", &format!("{{\"item\":\"x\",\"{}\":1}}", "é".repeat(500_000))).await;
+    assert_eq!(response.status(), 400);
+    let body = response.text().await.unwrap();
+    assert!(body.len() < 10_000 && body.contains("unknown field"), "{} bytes", body.len());
+}

@@ -208,53 +208,51 @@ async fn check(client: &Client, platform: &Platform, sink: &EffectSink) {
 }
 
 macro_rules! points {
-    ($($name:ident: $point:literal x $hit:literal $(needs $needs:ident)?;)*) => {
+    ($($name:ident: $point:literal x $hit:literal needs $needs:ident;)*) => {
         $(mod $name {
             use super::{crash_at, Needs};
 
-            const NEEDS: Needs = { #[expect(unused_mut, unused_assignments, reason = "the need is optional")] { let mut needs = Needs::Nothing; $(needs = Needs::$needs;)? needs } };
-
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn kill() {
-                crash_at($point, "kill", $hit, NEEDS).await;
+                crash_at($point, "kill", $hit, Needs::$needs).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn term() {
-                crash_at($point, "term", $hit, NEEDS).await;
+                crash_at($point, "term", $hit, Needs::$needs).await;
             }
         })*
     };
 }
 
 points! {
-    c01_submit_parsed: "C01" x 2;
-    c02_submit_in_transaction: "C02" x 3;
-    c03_submit_committed_before_response: "C03" x 2;
-    c04_submit_before_announcement: "C04" x 3;
-    c05_before_announcement: "C05" x 4;
-    c06_announced: "C06" x 5;
-    c09_hint_received: "C09" x 3;
-    c10_claimed: "C10" x 4;
-    c11_before_first_step: "C11" x 2;
-    c12_marked_before_call: "C12" x 2;
-    c12_marked_before_later_call: "C12" x 6;
-    c13_before_model_call: "C13" x 5;
-    c14_answer_received_before_journal: "C14" x 1;
-    c14_later_answer_received_before_journal: "C14" x 9;
-    c15_journaled_before_next_step: "C15" x 2;
-    c15_journaled_later_before_next_step: "C15" x 8;
-    c16_inside_fan_out: "C16" x 2;
-    c17_before_terminal_commit: "C17" x 3;
-    c18_terminal_committed_before_event: "C18" x 4;
+    c01_submit_parsed: "C01" x 2 needs Nothing;
+    c02_submit_in_transaction: "C02" x 3 needs Nothing;
+    c03_submit_committed_before_response: "C03" x 2 needs Nothing;
+    c04_submit_before_announcement: "C04" x 3 needs Nothing;
+    c05_before_announcement: "C05" x 4 needs Nothing;
+    c06_announced: "C06" x 5 needs Nothing;
+    c09_hint_received: "C09" x 3 needs Nothing;
+    c10_claimed: "C10" x 4 needs Nothing;
+    c11_before_first_step: "C11" x 2 needs Nothing;
+    c12_marked_before_call: "C12" x 2 needs Nothing;
+    c12_marked_before_later_call: "C12" x 6 needs Nothing;
+    c13_before_model_call: "C13" x 5 needs Nothing;
+    c14_answer_received_before_journal: "C14" x 1 needs Nothing;
+    c14_later_answer_received_before_journal: "C14" x 9 needs Nothing;
+    c15_journaled_before_next_step: "C15" x 2 needs Nothing;
+    c15_journaled_later_before_next_step: "C15" x 8 needs Nothing;
+    c16_inside_fan_out: "C16" x 2 needs Nothing;
+    c17_before_terminal_commit: "C17" x 3 needs Nothing;
+    c18_terminal_committed_before_event: "C18" x 4 needs Nothing;
     c20_renewal: "C20" x 1 needs LostLease;
-    c21_timer_due: "C21" x 1;
-    c22_timer_resumed_before_hint: "C22" x 1;
-    c23_signal_committed_before_wake: "C23" x 1;
+    c21_timer_due: "C21" x 1 needs Nothing;
+    c22_timer_resumed_before_hint: "C22" x 1 needs Nothing;
+    c23_signal_committed_before_wake: "C23" x 1 needs Nothing;
     c27_lease_expiry_decided: "C27" x 1 needs LostLease;
     c28_lease_reaped_before_hint: "C28" x 1 needs LostLease;
     c29_cancel_accepted: "C29" x 1 needs Cancel;
     c30_cancel_delivered: "C30" x 1 needs Cancel;
-    c32_agent_validated: "C32" x 2;
-    c33_agent_activated: "C33" x 2;
+    c32_agent_validated: "C32" x 2 needs Nothing;
+    c33_agent_activated: "C33" x 2 needs Nothing;
 }

@@ -137,10 +137,10 @@ impl Platform {
     }
 
     pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => status.expect("a child"),
-            Err(_) => panic!("the platform does not end: {}", self.log()),
-        }
+        let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
+            panic!("the platform does not end: {}", self.log());
+        };
+        status.expect("a child")
     }
 
     /// Stops it in order.
