@@ -31,9 +31,11 @@ impl Running {
         serde_json::from_slice(&std::fs::read(data.join(NAME)).ok()?).ok()
     }
 
-    /// Where the orchestrator listens.
+    /// Where the orchestrator listens; `None` when the process is gone, whose ports may be another's by now.
     pub fn url(&self) -> Option<&str> {
-        self.urls.get(ORCHESTRATOR).map(String::as_str)
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        if gone { None } else { self.urls.get(ORCHESTRATOR).map(String::as_str) }
     }
 }
 
@@ -73,13 +75,22 @@ mod tests {
     fn a_platform_is_found_as_long_as_it_runs() {
         let dir = tempfile::tempdir().unwrap();
         let urls = BTreeMap::from([(ORCHESTRATOR.to_owned(), "http://127.0.0.1:1".to_owned())]);
-        let running = Running { pid: 7, transient: false, urls };
+        let running = Running { pid: std::process::id(), transient: false, urls };
         let announcement = Announcement::write(dir.path(), &running).unwrap();
         assert_eq!(Running::find(dir.path()), Some(running.clone()));
         assert_eq!(running.url(), Some("http://127.0.0.1:1"));
         drop(announcement);
         assert_eq!(Running::find(dir.path()), None);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_platform_that_was_killed_has_no_address() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        let urls = BTreeMap::from([(ORCHESTRATOR.to_owned(), "http://127.0.0.1:1".to_owned())]);
+        assert_eq!(Running { pid, transient: false, urls }.url(), None);
     }
 
     #[test]
