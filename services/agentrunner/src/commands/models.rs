@@ -100,6 +100,7 @@ async fn pull(context: &Context, args: PullArgs) -> CommandResult {
 }
 
 #[cfg(not(feature = "local-models"))]
+#[expect(clippy::unused_async, reason = "has the shape of the one that fetches")]
 async fn pull(_: &Context, _: PullArgs) -> CommandResult {
     let hint = "build with the feature local-models";
     Err(crate::exit::CommandError::usage("this build has no local models").hint(hint))
