@@ -153,3 +153,25 @@ async fn every_search_of_the_sweepers_uses_its_index() {
         assert!(lines.iter().any(|line| line.contains(index)), "{sql}: {lines:?}");
     }
 }
+
+#[tokio::test]
+async fn the_log_does_not_grow_with_what_is_written() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), clock());
+    let store = open(dir.path(), &clock);
+    let log = dir.path().join("agentrunner.db-wal");
+    let put = |n: u32| {
+        let store = std::sync::Arc::clone(&store);
+        async move {
+            let (namespace, at) = (Namespace::default(), domain::Timestamp::UNIX_EPOCH);
+            let value = json!(n.to_string().repeat(500));
+            let put = store.put_value(&namespace, "s", "k", value, None, PutCondition::Always, at);
+            put.await.expect("put");
+        }
+    };
+    // One after another, as a lone task writes: each is a commit of its own, about three pages of 4 KiB.
+    for n in 0..6_000 {
+        put(n).await;
+    }
+    let length = std::fs::metadata(log).expect("the log is there").len();
+    assert!(length < 40 * 1024 * 1024, "the log has {length} bytes");
+}
