@@ -1,15 +1,28 @@
-//! Named points of a task's life at which a test can make this very process die or stall.
+//! Named points of a task's life at which a test can make this very process die or fall silent.
 //!
 //! `FAILPOINT=C14:kill:2` kills the process, without any destructor, at the second time that it passes `C14`;
-//! `term` sends SIGTERM instead, as an orderly stop would, and goes on; `stall` blocks the passing thread for three seconds.
-//! Several plans are separated by commas. Without the feature `enabled` a point is nothing at all.
+//! `term` sends SIGTERM instead, as an orderly stop would, and goes on; `C20:skip:15` has what stands at `C20` left out the
+//! first fifteen times. Several plans are separated by commas. Without the feature `enabled` a point is nothing at all.
 
-/// Passes a point; dies or stalls here if the environment says so.
+/// Passes a point; dies here if the environment says so.
 #[cfg(not(feature = "enabled"))]
 #[inline(always)]
 pub fn hit(_point: &'static str) {}
 
-/// Passes a point; dies or stalls here if the environment says so.
+/// Tells whether what stands at a point is to be left out this time.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn skip(_point: &'static str) -> bool {
+    false
+}
+
+/// Tells whether what stands at a point is to be left out this time.
+#[cfg(feature = "enabled")]
+pub fn skip(point: &'static str) -> bool {
+    armed::skip(point)
+}
+
+/// Passes a point; dies here if the environment says so.
 #[cfg(feature = "enabled")]
 pub fn hit(point: &'static str) {
     armed::hit(point);
@@ -19,14 +32,13 @@ pub fn hit(point: &'static str) {
 mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
     enum Action {
         Kill,
         Term,
-        Stall,
+        Skip,
     }
 
     struct Plan {
@@ -50,7 +62,7 @@ mod armed {
         let action = match parts.next()? {
             "kill" => Action::Kill,
             "term" => Action::Term,
-            "stall" => Action::Stall,
+            "skip" => Action::Skip,
             _ => return None,
         };
         let at = parts.next().and_then(|at| at.parse().ok()).unwrap_or(1);
@@ -58,18 +70,24 @@ mod armed {
     }
 
     pub(crate) fn hit(point: &'static str) {
-        for plan in plans().iter().filter(|plan| plan.point == point) {
+        let at_point = |plan: &&Plan| plan.point == point && !matches!(plan.action, Action::Skip);
+        for plan in plans().iter().filter(at_point) {
             if plan.passed.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
                 act(plan, point);
             }
         }
     }
 
+    pub(crate) fn skip(point: &'static str) -> bool {
+        let at_point = |plan: &&Plan| plan.point == point && matches!(plan.action, Action::Skip);
+        plans().iter().find(at_point).is_some_and(|plan| plan.passed.fetch_add(1, Ordering::SeqCst) < plan.at)
+    }
+
     fn act(plan: &Plan, point: &str) {
         // The harness reads this line to know that the point was reached at all.
         eprintln!("failpoint {point} reached");
         match plan.action {
-            Action::Stall => std::thread::sleep(Duration::from_secs(3)),
+            Action::Skip => {}
             Action::Term => {
                 let _ = kill_process(getpid(), Signal::TERM);
             }

@@ -24,6 +24,9 @@ pub(crate) async fn renew(worker: Arc<Worker>, interval: Duration, lease: Durati
             continue;
         }
         failpoint::hit("C20");
+        if failpoint::skip("C20") {
+            continue;
+        }
         match worker.state.renew(worker.id, leases).await {
             Ok(renewed) => {
                 renewed_at = worker.clock.monotonic();

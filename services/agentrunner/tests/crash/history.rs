@@ -94,7 +94,8 @@ pub(crate) fn check_once(deliveries: &[Delivery], tasks: &[&Told], problems: &mu
             Some("succeeded") if delivered == 1 => {}
             Some("failed") if unknown && delivered <= 1 => {}
             _ => {
-                problems.push(format!("{id}: {delivered} deliveries, {} {}", task.view["status"], task.view["failure"]))
+                problems
+                    .push(format!("{id}: {delivered} deliveries, {} {}", task.view["status"], task.view["failure"]));
             }
         }
     }

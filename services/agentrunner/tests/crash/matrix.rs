@@ -92,7 +92,7 @@ impl Client {
 #[derive(Clone, Copy, PartialEq)]
 enum Needs {
     Nothing,
-    /// A run whose renewals stall, so that the reaper has something to take.
+    /// A run that is not renewed for a while, so that the reaper has something to take.
     LostLease,
     /// A cancellation of a running task.
     Cancel,
@@ -103,7 +103,7 @@ async fn crash_at(point: &str, action: &str, hit: u32, needs: Needs) {
     let home = Home::new(&sink.address().to_string());
     let mut plan = format!("{point}:{action}:{hit}");
     if needs == Needs::LostLease {
-        plan.push_str(",C20:stall:1");
+        plan.push_str(",C20:skip:20");
     }
     let mut client = Client::new();
     let started = home.start(Some(&plan)).await;
