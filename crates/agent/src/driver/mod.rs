@@ -365,12 +365,9 @@ impl Run<'_> {
     async fn try_leave(&mut self, leave: Leave) -> Result<RunEnd, Leave> {
         match leave {
             Leave::State(error) => Err(Leave::State(error)),
-            Leave::Abort => {
-                // The worker stops now and nothing is under way any more: hand the task back instead of letting its
-                // lease run out. A lease that was lost refuses this, too.
-                self.release().await
-            }
-            Leave::Release => {
+            // What has finished is saved, so that nothing of it runs again; a lease that was lost refuses that. Handing the
+            // task back is better than letting its lease run out.
+            Leave::Abort | Leave::Release => {
                 self.save().await?;
                 self.release().await
             }
