@@ -23,14 +23,8 @@ const PREFIXES: [&str; 9] = [
     "AGENT_SHUTDOWN_",
 ];
 /// Ours, too, but read elsewhere: by the command line, and for the folder of models.
-const ELSEWHERE: [&str; 6] = [
-    "AGENTRUNNER_URL",
-    "AGENTRUNNER_DATA",
-    "AGENTRUNNER_CONFIG",
-    "AGENTRUNNER_CACHE",
-    "AGENTRUNNER_HUB_URL",
-    "AGENTRUNNER_BUILD_FLAGS",
-];
+const ELSEWHERE: [&str; 5] =
+    ["AGENTRUNNER_URL", "AGENTRUNNER_DATA", "AGENTRUNNER_CONFIG", "AGENTRUNNER_CACHE", "AGENTRUNNER_HUB_URL"];
 
 /// The settings of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
