@@ -107,7 +107,7 @@ impl Leave {
 struct Run<'a> {
     driver: &'a Driver,
     prepared: Arc<Prepared>,
-    task: Task,
+    task: Arc<Task>,
     lease: Lease,
     history: History,
     /// Steps that are not in the journal yet; their numbers end before `history.next_seq()`.
@@ -149,7 +149,7 @@ impl Driver {
         let mut run = Run {
             driver: self,
             prepared,
-            task,
+            task: Arc::new(task),
             lease,
             history,
             unsaved: Vec::new(),

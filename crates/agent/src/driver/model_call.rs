@@ -14,11 +14,10 @@ const ASK_AGAIN: u32 = 2;
 impl Run<'_> {
     /// Asks the model and its fallbacks in turn, and records the answer. The answer is not saved yet.
     pub(super) async fn call_model(&mut self) -> Result<(), Leave> {
-        let agent = &self.prepared.agent;
-        let names = std::iter::once(&agent.model.name).chain(&agent.model.fallbacks);
+        let prepared = std::sync::Arc::clone(&self.prepared);
+        let spec = &prepared.agent.model;
         let mut last = None;
-        let names: Vec<String> = names.cloned().collect();
-        for name in &names {
+        for name in std::iter::once(&spec.name).chain(&spec.fallbacks) {
             match self.ask(name).await? {
                 Ok((model, answer, duration_ms)) => {
                     failpoint::hit("C14");

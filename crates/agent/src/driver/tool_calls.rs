@@ -25,7 +25,7 @@ impl Run<'_> {
 
         let driver = self.driver;
         let prepared = std::sync::Arc::clone(&self.prepared);
-        let task = self.task.clone();
+        let task = std::sync::Arc::clone(&self.task);
         let left = self.time_left(std::time::Duration::from_secs(366 * 86_400));
         let mut running: FuturesUnordered<_> =
             calls.iter().map(|pending| call(driver, &prepared, &task, pending, left)).collect();
