@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::InprocBus;
 use bus::inproc::InprocOptions;
-use domain::{Clock, SystemClock, SystemIds};
+use domain::{Clock, PlatformLimits, SystemClock, SystemIds};
 use llm::Models;
 use state::agents::Agents;
 use state::{State, StateError};
@@ -25,6 +25,8 @@ pub struct EmbeddedSettings {
     pub egress_allow_private: String,
     /// The platform's own ports beside the usual ones; no tool may call them.
     pub own_ports: Vec<u16>,
+    /// What the operator allows each namespace.
+    pub limits: PlatformLimits,
     /// The models.
     pub models: Models,
 }
@@ -39,6 +41,7 @@ impl EmbeddedSettings {
             compression_threshold,
             egress_allow_private: String::new(),
             own_ports: Vec::new(),
+            limits: PlatformLimits::default(),
             models: Models::default(),
         }
     }
@@ -74,6 +77,8 @@ pub async fn embedded(settings: EmbeddedSettings) -> Result<Ports, ConnectError>
         queue: bus.clone(),
         events: bus.clone(),
         requests: bus,
+        blobs: Arc::new(blob::Folder::new(settings.data_dir.join("blobs"))),
+        limits: Arc::new(settings.limits),
         models: settings.models,
         toolkit: builtin(BuiltinOptions { egress }),
         clock,

@@ -5,8 +5,9 @@ pub mod models;
 
 use std::sync::Arc;
 
+use blob::Blobs;
 use bus::{Events, Requests, WorkQueue};
-use domain::{Clock, Ids};
+use domain::{Clock, Ids, PlatformLimits};
 use llm::Models;
 use state::State;
 use state::agents::Agents;
@@ -27,6 +28,10 @@ pub struct Ports {
     pub events: Arc<dyn Events>,
     /// Asks other services.
     pub requests: Arc<dyn Requests>,
+    /// Keeps the files of tasks.
+    pub blobs: Arc<dyn Blobs>,
+    /// What the operator allows each namespace.
+    pub limits: Arc<PlatformLimits>,
     /// The models.
     pub models: Models,
     /// The tools.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, Namespace, Step, TaskId, TaskStatus};
+use crate::{AgentName, BudgetLevel, Namespace, Step, TaskId, TaskStatus};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,26 @@ pub enum EventBody {
         /// The piece.
         delta: Delta,
     },
+    /// A tool that is still at work says how far it is.
+    #[serde(rename = "task.progress")]
+    ToolProgress {
+        /// The task.
+        task: TaskId,
+        /// The call.
+        call_id: String,
+        /// What it says; may be empty.
+        message: String,
+        /// How much of the work is done, 0 to 1, when it says so.
+        fraction: Option<f64>,
+    },
+    /// A budget has reached four fifths of a limit.
+    #[serde(rename = "budget.warning")]
+    BudgetWarning {
+        /// The task whose call reached it.
+        task: TaskId,
+        /// How the account stands.
+        level: BudgetLevel,
+    },
     /// A task ended.
     #[serde(rename = "task.finished")]
     TaskFinished {
@@ -83,6 +103,8 @@ impl EventBody {
             | Self::TaskStatus { task, .. }
             | Self::TaskStep { task, .. }
             | Self::TaskDelta { task, .. }
+            | Self::ToolProgress { task, .. }
+            | Self::BudgetWarning { task, .. }
             | Self::TaskFinished { task, .. }
             | Self::CancelRequested { task } => Some(*task),
             Self::AgentUpdated { .. } => None,

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentName, Failure, FinishReason, TaskId, TaskInput, TaskStatus, Timestamp, ToolCall, Usage, WorkerId};
+use crate::{
+    AgentName, Amount, Dimension, Failure, FinishReason, Reasoning, TaskId, TaskInput, TaskStatus, Timestamp, ToolCall,
+    Usage, WorkerId,
+};
 
 /// One entry of a task's journal. `(task, seq)` is unique; seq 0 is the input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +50,18 @@ pub enum StepBody {
         /// What it waits for; it goes on when all are resolved.
         waits: Vec<Wait>,
     },
+    /// A tool was asked whether a call with an unknown outcome had happened.
+    Probed {
+        /// The call whose outcome is unknown.
+        call_id: String,
+        /// The tool that was asked.
+        tool: String,
+        /// What it said; absent when it did not know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        happened: Option<bool>,
+        /// Its answer, or the words of its error.
+        value: Value,
+    },
     /// A wait ended. Written by the state, while no worker holds the task.
     Resolved {
         /// The tool call whose answer this is.
@@ -75,6 +90,25 @@ pub enum StepBody {
     },
 }
 
+impl StepBody {
+    /// What kind of entry it is, as it is written in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Model(_) => "model",
+            Self::ToolStarted { .. } => "tool_started",
+            Self::Tool(_) => "tool",
+            Self::Rejected { .. } => "rejected",
+            Self::Parked { .. } => "parked",
+            Self::Probed { .. } => "probed",
+            Self::Resolved { .. } => "resolved",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::Retried { .. } => "retried",
+        }
+    }
+}
+
 /// A model's finished answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelStep {
@@ -95,9 +129,36 @@ pub struct ModelStep {
     pub structured: bool,
     /// How long the call took.
     pub duration_ms: u64,
+    /// What it thought.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
+    /// The calls before this one that gave no answer, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<ModelTry>,
+}
+
+/// A model call that gave no answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelTry {
+    /// The model that was asked, as `provider/name`.
+    pub model: String,
+    /// Why there was no answer; `limit_exceeded` for one that was not asked because a budget did not allow it.
+    pub failure: Failure,
+    /// What it used all the same, rounded up: what was read and what was said before it broke off.
+    #[serde(default, skip_serializing_if = "Usage::is_empty")]
+    pub usage: Usage,
 }
 
 impl ModelStep {
+    /// What the answer and the calls before it used.
+    pub fn total_usage(&self) -> Usage {
+        let mut usage = self.usage;
+        for attempt in &self.tries {
+            usage += attempt.usage;
+        }
+        usage
+    }
+
     /// The answer as a value: parsed when it is structured, else the text.
     pub fn output(&self) -> Value {
         if self.structured
@@ -176,6 +237,69 @@ pub enum WaitFor {
         /// The moment.
         at: Timestamp,
     },
+    /// A person allows the call, or refuses it; the value of the signal is an `ApprovalDecision`.
+    Approval {
+        /// The tool.
+        tool: String,
+        /// The very arguments that the decision is about.
+        arguments: Value,
+        /// Names this call with these arguments: whoever decides says it back.
+        digest: String,
+        /// Why a person is asked.
+        reason: String,
+    },
+    /// A person raises a budget, or does not; the value of the signal is a `BudgetDecision`.
+    Budget {
+        /// The account that did not allow the next call.
+        account: String,
+        /// What was short.
+        what: Dimension,
+        /// Its limit.
+        limit: u64,
+        /// What is spent and reserved.
+        used: u64,
+        /// What the next call might take.
+        asked: u64,
+    },
+}
+
+impl WaitFor {
+    /// The name of the signal that ends the wait of a call; none when no signal does.
+    pub fn signal(&self, call_id: &str) -> Option<String> {
+        match self {
+            Self::Signal { name, .. } => Some(name.clone()),
+            Self::Approval { .. } => Some(format!("{APPROVAL_SIGNALS}{call_id}")),
+            Self::Budget { .. } => Some(format!("{BUDGET_SIGNALS}{call_id}")),
+            Self::Child { .. } | Self::Timer { .. } => None,
+        }
+    }
+}
+
+/// How the names of signals begin that decide about calls; they come from `/approvals` alone.
+pub const APPROVAL_SIGNALS: &str = "approval/";
+/// How the names of signals begin that raise budgets; they come from `/budget` alone.
+pub const BUDGET_SIGNALS: &str = "budget/";
+
+/// A person's decision about a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalDecision {
+    /// Whether the call may be made.
+    pub approved: bool,
+    /// The digest of the call that was decided about.
+    pub digest: String,
+    /// The arguments as the person edited them; absent: as the model gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Value>,
+    /// Why; the model is told when the call was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A person's decision about a budget that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BudgetDecision {
+    /// What this task may use beyond the limit; nothing stops the task.
+    pub grant: Amount,
 }
 
 /// How a wait ended.

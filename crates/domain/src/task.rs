@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentName, ExecutionMode, Failure, Namespace, TaskId, ThreadId, Timestamp, Usage, WorkerId};
+use crate::{AgentName, ExecutionMode, Failure, Image, Namespace, TaskId, Terms, ThreadId, Timestamp, Usage, WorkerId};
 
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +89,16 @@ pub struct TaskInput {
     /// Further data for the agent, given to the model as JSON after the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
+    /// Pictures for the model, by reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+}
+
+impl TaskInput {
+    /// A request in words alone.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), data: None, images: Vec::new() }
+    }
 }
 
 /// The tool call of another task that a task works for.
@@ -141,6 +151,8 @@ pub struct NewTask {
     pub metadata: BTreeMap<String, String>,
     /// The W3C `traceparent` of the request that brought it.
     pub trace: Option<String>,
+    /// Its limits and the accounts that pay for it.
+    pub terms: Terms,
 }
 
 /// A task as recorded.
@@ -198,6 +210,8 @@ pub struct Task {
     pub usage: Usage,
     /// The W3C `traceparent` of the request that brought it.
     pub trace: Option<String>,
+    /// Its limits and the accounts that pay for it.
+    pub terms: Terms,
 }
 
 /// The right to write to a task: every write carries it and is refused once a later claim made a higher epoch.

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Usd;
+
 /// What repeating a call that a crash cut off would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +32,40 @@ pub enum UnknownPolicy {
     Fail,
     /// Call again; the operator accepts a possible repetition.
     Retry,
+    /// Ask another tool, `probe`, whether the call happened; a person when it does not know.
+    Probe,
+}
+
+/// When a person must allow a call before it is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Never.
+    #[default]
+    Never,
+    /// For the first call of the tool in a task.
+    Once,
+    /// For every call.
+    Always,
+}
+
+/// What a call costs, and from what cost on a person must allow it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolPrice {
+    /// What each call costs.
+    pub usd: Usd,
+    /// JSON Pointer to the argument that says what the call costs in US dollars, beside `usd`.
+    pub argument: Option<String>,
+    /// A call that costs more needs a person's approval.
+    pub approval_above: Option<Usd>,
+}
+
+impl ToolPrice {
+    /// What a call with these arguments costs. An argument that is no number above zero counts as nothing.
+    pub fn of(&self, arguments: &Value) -> Usd {
+        let named = self.argument.as_deref().and_then(|pointer| arguments.pointer(pointer)).and_then(Value::as_f64);
+        self.usd.saturating_add(named.map(Usd::from_dollars).unwrap_or_default())
+    }
 }
 
 /// What a model and the agent loop know of a tool.
@@ -47,4 +83,27 @@ pub struct ToolSpec {
     pub on_unknown: UnknownPolicy,
     /// How long one call may take.
     pub timeout: Duration,
+    /// When a person must allow a call.
+    pub approval: Approval,
+    /// What a call costs.
+    pub price: ToolPrice,
+    /// The tool that is asked about an unknown outcome; matters for `UnknownPolicy::Probe` alone.
+    pub probe: Option<String>,
+}
+
+impl ToolSpec {
+    /// A tool that may be repeated, costs nothing and needs nobody's approval.
+    pub fn new(name: impl Into<String>, description: impl Into<String>, parameters: Value, timeout: Duration) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            parameters,
+            effect: Effect::None,
+            on_unknown: UnknownPolicy::default(),
+            timeout,
+            approval: Approval::default(),
+            price: ToolPrice::default(),
+            probe: None,
+        }
+    }
 }

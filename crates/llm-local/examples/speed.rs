@@ -22,11 +22,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for (what, text) in [("first, with loading", ""), ("short prompt", ""), ("long prompt", long.as_str())] {
         let request = ChatRequest {
             model: model.clone(),
-            messages: vec![Message::User { text: format!("{text}Explain why the sky is blue, in some detail.") }],
+            messages: vec![Message::user(format!("{text}Explain why the sky is blue, in some detail."))],
             tools: vec![],
             output_schema: None,
             temperature: None,
             max_output_tokens: Some(100),
+            effort: None,
             timeout: Duration::from_mins(10),
             idle_timeout: Duration::from_mins(10),
         };

@@ -24,8 +24,8 @@ pub(crate) fn turns(messages: &[Message], output_schema: Option<&Value>) -> Vec<
     for message in messages {
         let (role, content) = match message {
             Message::System { text } => ("system", text.clone()),
-            Message::User { text } => ("user", text.clone()),
-            Message::Assistant { text, tool_calls } => {
+            Message::User { text, .. } => ("user", text.clone()),
+            Message::Assistant { text, tool_calls, .. } => {
                 tool_names.extend(tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str())));
                 let calls = tool_calls.iter().map(|call| format!("(I use {} with {}.)", call.name, call.arguments));
                 let said = Some(text.clone()).filter(|text| !text.is_empty());
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn user(text: &str) -> Message {
-        Message::User { text: text.to_owned() }
+        Message::user(text.to_owned())
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let call = ToolCall { id: "c1".to_owned(), name: "weather".to_owned(), arguments: json!({"city": "Oslo"}) };
         let messages = [
             user("Is it cold?"),
-            Message::Assistant { text: String::new(), tool_calls: vec![call] },
+            Message::Assistant { text: String::new(), tool_calls: vec![call], reasoning: Vec::new() },
             Message::Tool { call_id: "c1".to_owned(), text: "-3".to_owned() },
             user("Short, please."),
         ];
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_wanted_schema_is_asked_for_in_the_last_question() {
-        let messages = [user("One?"), Message::Assistant { text: "1".to_owned(), tool_calls: vec![] }, user("Two?")];
+        let messages = [user("One?"), Message::assistant("1".to_owned()), user("Two?")];
         let turns = turns(&messages, Some(&json!({"type": "object"})));
         assert_eq!(turns[0].content, "One?");
         assert!(turns[2].content.starts_with("Two?\n\nAnswer with JSON only"));

@@ -158,8 +158,8 @@ impl Engine {
         if text.trim().is_empty() {
             return Err(self.invalid("it said nothing").into());
         }
-        let usage = Usage { input_tokens: prompt.len() as u64, output_tokens: said.len() as u64, estimated: false };
-        Ok(ChatAnswer { text, tool_calls: Vec::new(), finish, usage })
+        let usage = Usage::tokens(prompt.len() as u64, said.len() as u64);
+        Ok(ChatAnswer { text, tool_calls: Vec::new(), reasoning: Vec::new(), finish, usage })
     }
 
     /// The conversation in tokens, with room left for an answer.

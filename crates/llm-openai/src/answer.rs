@@ -110,7 +110,7 @@ impl Assembly {
             }
             tool_calls.push(call.complete()?);
         }
-        Ok(ChatAnswer { text: self.text, tool_calls, finish, usage })
+        Ok(ChatAnswer { text: self.text, tool_calls, reasoning: Vec::new(), finish, usage })
     }
 
     fn take_choice(&mut self, choice: Choice, max_calls: usize, on_delta: &DeltaSink<'_>) -> Result<(), Flaw> {
@@ -208,5 +208,6 @@ fn usage(reported: Option<&Value>, request_bytes: usize, answer_bytes: usize) ->
         input_tokens: input.unwrap_or_else(|| tokens_of(request_bytes)),
         output_tokens: output.unwrap_or_else(|| tokens_of(answer_bytes)),
         estimated: input.is_none() || output.is_none(),
+        ..Usage::default()
     }
 }

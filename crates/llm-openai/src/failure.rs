@@ -175,7 +175,7 @@ fn overlaps(text: &str, secret: &str, bytes: usize) -> bool {
 fn words(message: &Message) -> &str {
     match message {
         Message::System { text }
-        | Message::User { text }
+        | Message::User { text, .. }
         | Message::Assistant { text, .. }
         | Message::Tool { text, .. } => text,
     }

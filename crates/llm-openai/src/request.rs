@@ -140,8 +140,8 @@ pub(crate) fn body(request: &ChatRequest, features: Features) -> Result<Vec<u8>,
 fn message(message: &Message) -> WireMessage<'_> {
     match message {
         Message::System { text } => WireMessage::System { content: text },
-        Message::User { text } => WireMessage::User { content: text },
-        Message::Assistant { text, tool_calls } => {
+        Message::User { text, .. } => WireMessage::User { content: text },
+        Message::Assistant { text, tool_calls, .. } => {
             WireMessage::Assistant { content: text, tool_calls: tool_calls.iter().map(call).collect() }
         }
         Message::Tool { call_id, text } => WireMessage::Tool { tool_call_id: call_id, content: text },

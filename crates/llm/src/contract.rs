@@ -91,7 +91,7 @@ pub async fn check(subject: &dyn Subject) {
 }
 
 async fn text_is_streamed_and_whole(subject: &dyn Subject) {
-    let usage = Usage { input_tokens: 12, output_tokens: 5, estimated: false };
+    let usage = Usage::tokens(12, 5);
     let scene = Scene::Speaks { text: TEXT.to_owned(), usage };
     let Some((deltas, answer)) = play(subject, &scene).await else { return };
     let answer = accepted(&scene, answer);
@@ -199,23 +199,22 @@ fn request(model: String, scene: &Scene) -> ChatRequest {
         model,
         messages: vec![
             Message::System { text: "You know the weather.".to_owned() },
-            Message::User { text: "And in Genf?".to_owned() },
-            Message::Assistant { text: String::new(), tool_calls: vec![earlier] },
+            Message::user("And in Genf?".to_owned()),
+            Message::Assistant { text: String::new(), tool_calls: vec![earlier], reasoning: Vec::new() },
             Message::Tool { call_id: "earlier-1".to_owned(), text: "{\"sun\":true}".to_owned() },
-            Message::Assistant { text: "Sunny.".to_owned(), tool_calls: Vec::new() },
-            Message::User { text: "What is the weather?".to_owned() },
+            Message::assistant("Sunny.".to_owned()),
+            Message::user("What is the weather?".to_owned()),
         ],
-        tools: vec![ToolSpec {
-            name: "lookup".to_owned(),
-            description: "Looks the weather up.".to_owned(),
-            parameters: json!({ "type": "object", "properties": { "city": { "type": "string" } } }),
-            effect: domain::Effect::None,
-            on_unknown: domain::UnknownPolicy::default(),
-            timeout: Duration::from_secs(1),
-        }],
+        tools: vec![ToolSpec::new(
+            "lookup",
+            "Looks the weather up.",
+            json!({ "type": "object", "properties": { "city": { "type": "string" } } }),
+            Duration::from_secs(1),
+        )],
         output_schema: None,
         temperature: Some(0.0),
         max_output_tokens: Some(500),
+        effort: None,
         timeout: Duration::from_secs(if silent { 2 } else { 20 }),
         idle_timeout: Duration::from_secs(1),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChatModel, LlmError};
+use crate::{ChatAnswer, ChatModel, ChatRequest, DeltaSink, LlmError, Price};
 
 /// A provider of models: everything before the first slash of a model's name.
 #[derive(Clone)]
@@ -16,6 +16,45 @@ pub struct Provider {
     pub models: Vec<String>,
     /// Where it is and why it was chosen, for people; never a key.
     pub note: String,
+}
+
+/// What stands behind a model's name: the models to ask, in this order.
+#[derive(Clone)]
+pub struct Route {
+    /// The name that was looked up, `default` resolved.
+    pub name: String,
+    /// The models, at least one.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One model of a route.
+#[derive(Clone)]
+pub struct Candidate {
+    /// `provider/name`.
+    pub name: String,
+    /// What it costs; none is unknown.
+    pub price: Option<Price>,
+    /// Tokens that it can read and write in one call, when known.
+    pub context_window: Option<u64>,
+    /// Tokens that it can write in one call, when known.
+    pub max_output_tokens: Option<u32>,
+    chat: Arc<dyn ChatModel>,
+    model: String,
+}
+
+impl Candidate {
+    /// Asks the model: `request.model` is filled in, and the answer's usage has its cost.
+    ///
+    /// May try again by itself, or at another node, as long as nothing was spoken.
+    pub async fn chat(&self, request: &ChatRequest, on_delta: &DeltaSink<'_>) -> Result<ChatAnswer, LlmError> {
+        let mut request = request.clone();
+        request.model.clone_from(&self.model);
+        let mut answer = self.chat.chat(&request, on_delta).await?;
+        if let Some(price) = &self.price {
+            answer.usage.cost = price.cost(&answer.usage);
+        }
+        Ok(answer)
+    }
 }
 
 /// A model that can be named in an agent's file.
@@ -69,6 +108,14 @@ impl Models {
         let (provider, model) = full.split_once('/').ok_or_else(unknown)?;
         let found = self.providers.get(provider).ok_or_else(unknown)?;
         Ok((full.to_owned(), Arc::clone(&found.chat), model.to_owned()))
+    }
+
+    /// Finds the models behind a name.
+    pub fn route(&self, name: &str) -> Result<Route, LlmError> {
+        let (name, chat, model) = self.find(name)?;
+        let candidate =
+            Candidate { name: name.clone(), price: None, context_window: None, max_output_tokens: None, chat, model };
+        Ok(Route { name, candidates: vec![candidate] })
     }
 
     /// Lists the known models.

@@ -138,7 +138,7 @@ fn new_task(id: TaskId, clock: &dyn Clock) -> NewTask {
         agent: AgentName::new("bench").expect("a valid name"),
         agent_version: 1,
         mode: ExecutionMode::Autonomous,
-        input: TaskInput { prompt: kilobyte(), data: None },
+        input: TaskInput::new(kilobyte()),
         priority: 5,
         created_at: clock.now(),
         run_at: None,
@@ -150,6 +150,7 @@ fn new_task(id: TaskId, clock: &dyn Clock) -> NewTask {
         depth: 0,
         metadata: BTreeMap::new(),
         trace: None,
+        terms: domain::Terms::default(),
     }
 }
 
@@ -162,6 +163,8 @@ fn step(seq: u32, clock: &dyn Clock) -> NewStep {
         usage: Usage::default(),
         structured: false,
         duration_ms: 0,
+        reasoning: Vec::new(),
+        tries: Vec::new(),
     });
     NewStep { seq, at: clock.now(), body }
 }

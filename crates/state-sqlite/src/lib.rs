@@ -199,6 +199,45 @@ impl State for SqliteState {
         self.write(ops::Append { lease, steps }).await
     }
 
+    async fn reserve(
+        &self,
+        lease: Lease,
+        steps: Vec<NewStep>,
+        reserve: state::Reserve,
+    ) -> Result<state::Reserved, StateError> {
+        let _ = reserve;
+        self.append(lease, steps).await?;
+        Ok(state::Reserved::Granted { warnings: Vec::new() })
+    }
+
+    async fn settle(&self, _lease: Lease, _id: state::ReserveId, _spent: domain::Amount) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    async fn budget(&self, _: &Namespace, _: TaskId, _: Timestamp) -> Result<Vec<domain::BudgetLevel>, StateError> {
+        Ok(Vec::new())
+    }
+
+    async fn accounts(&self, _: &Namespace, _: Timestamp) -> Result<Vec<state::AccountView>, StateError> {
+        Ok(Vec::new())
+    }
+
+    async fn gate(&self, _: &Namespace, _: TaskId, _: Timestamp) -> Result<Option<state::GateWait>, StateError> {
+        Ok(None)
+    }
+
+    async fn put_artifact(&self, _: Lease, _: state::Artifact) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    async fn artifacts(&self, _: &Namespace, _: TaskId) -> Result<Vec<state::Artifact>, StateError> {
+        Ok(Vec::new())
+    }
+
+    async fn referenced(&self, digests: Vec<[u8; 32]>) -> Result<Vec<bool>, StateError> {
+        Ok(vec![true; digests.len()])
+    }
+
     async fn park(&self, lease: Lease, park: Park) -> Result<Transition, StateError> {
         self.write(ops::ParkTask::encode(lease, park, self.threshold)?).await
     }

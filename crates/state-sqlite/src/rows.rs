@@ -89,8 +89,10 @@ pub(crate) fn task(row: &Row<'_>) -> Written<TaskRow> {
             input_tokens: row.get::<_, i64>(26)? as u64,
             output_tokens: row.get::<_, i64>(27)? as u64,
             estimated: row.get(28)?,
+            ..Usage::default()
         },
         trace: row.get(29)?,
+        terms: domain::Terms::default(),
     };
     Ok(TaskRow { key: row.get(0)?, task, thread_key: row.get(30)?, thread_seen: row.get(31)?, losses: row.get(32)? })
 }

@@ -317,7 +317,7 @@ impl Tx<'_> {
         let sql = "SELECT input_tokens, output_tokens, usage_estimated FROM tasks WHERE key = ?1";
         let read = |row: &rusqlite::Row<'_>| {
             let (input, output): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok(Usage { input_tokens: input as u64, output_tokens: output as u64, estimated: row.get(2)? })
+            Ok(Usage { estimated: row.get(2)?, ..Usage::tokens(input as u64, output as u64) })
         };
         let usage = self.statement(sql)?.query_row(params![child.key], read)?;
         let output = if child.status == TaskStatus::Succeeded { self.answer(child.key)? } else { None };

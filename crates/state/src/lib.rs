@@ -11,13 +11,16 @@ pub mod leases;
 mod types;
 
 use async_trait::async_trait;
-use domain::{Lease, Namespace, NewTask, Step, Task, TaskId, Thread, ThreadId, ThreadMessage, Timestamp, WorkerId};
+use domain::{
+    Amount, BudgetLevel, Lease, Namespace, NewTask, Step, Task, TaskId, Thread, ThreadId, ThreadMessage, Timestamp,
+    WorkerId,
+};
 
 pub use error::StateError;
 pub use types::{
-    AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep, NewThreadMessage,
-    Outcome, Page, Park, Purged, PutCondition, Renewed, Retention, Signal, StateStats, StateValue, Submitted,
-    TaskFilter, Transition,
+    AccountView, Artifact, AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, GateWait, LeaseBeat,
+    MAX_ARTIFACT_BYTES, MAX_ARTIFACTS, NewStep, NewThreadMessage, Outcome, Page, Park, Purged, PutCondition, Renewed,
+    Reserve, ReserveId, Reserved, Retention, Signal, StateStats, StateValue, Submitted, TaskFilter, Transition,
 };
 
 /// The system of record.
@@ -40,7 +43,9 @@ pub trait State: Send + Sync + 'static {
     /// Gives a worker the lease of a task, with its next epoch, its whole journal and its thread's messages.
     ///
     /// `None` when the task cannot be claimed: it is not queued, its time has not come, an earlier task of its thread
-    /// has not ended, or it does not exist. It is answered before it is durable: the claim is in the commit queue before
+    /// has not ended, one of its gates is closed, or it does not exist. Gates are decided in the claim's transaction: a task
+    /// that one holds back is remembered, and is in the transition of the write that opens the gate for it, or in that of
+    /// `due` once its time has come; among those held back the higher priority goes first, then the older. It is answered before it is durable: the claim is in the commit queue before
     /// any later write of the same caller, so the first step that is durable makes it durable too, and a claim that was
     /// lost is found by the first write under it, which is refused.
     async fn claim(&self, claim: Claim) -> Result<Option<Claimed>, StateError>;
@@ -59,6 +64,41 @@ pub trait State: Send + Sync + 'static {
     /// once; when nothing is left to wait for, the task is queued again and is in the returned transition.
     /// The sub-tasks are submitted as by `submit`.
     async fn park(&self, lease: Lease, park: Park) -> Result<Transition, StateError>;
+
+    /// Appends steps, then reserves an amount in every budget account of the task, or in none of them.
+    ///
+    /// The steps are kept even when the reservation is refused. Durable when it is answered, so that not even a crash makes
+    /// a call that nothing was reserved for. A reservation of an earlier lease under the same id that was never settled is
+    /// counted as spent in full: nobody knows what its call used. The same again under one lease changes nothing.
+    /// A task without accounts reserves nothing and is always granted.
+    async fn reserve(&self, lease: Lease, steps: Vec<NewStep>, reserve: Reserve) -> Result<Reserved, StateError>;
+
+    /// Settles the reservation of a call that gave no step: what it used is spent, the rest is free again.
+    ///
+    /// Answered before it is durable; what a crash loses of it stays reserved until the task's next reservation, and is
+    /// then counted as spent in full. Unknown reservations are ignored. A model's reservation is settled by the append of its step without this.
+    async fn settle(&self, lease: Lease, id: ReserveId, spent: Amount) -> Result<(), StateError>;
+
+    /// Lists how a task's budget accounts stand, in the order of its terms: one level for each thing that they limit.
+    async fn budget(&self, namespace: &Namespace, task: TaskId, now: Timestamp)
+    -> Result<Vec<BudgetLevel>, StateError>;
+
+    /// Lists the accounts of a namespace that were used in the windows that `now` lies in, by key; tasks' own accounts are left out.
+    async fn accounts(&self, namespace: &Namespace, now: Timestamp) -> Result<Vec<AccountView>, StateError>;
+
+    /// Says which gate holds a queued task back, with who holds it and the task's place; none when no gate does.
+    async fn gate(&self, namespace: &Namespace, task: TaskId, now: Timestamp) -> Result<Option<GateWait>, StateError>;
+
+    /// Records a file of the task under its name; one of the same name is replaced. The same again changes nothing.
+    ///
+    /// The bytes are already in the blob store. `StateError::TooLarge` above `MAX_ARTIFACTS` or `MAX_ARTIFACT_BYTES` of one task.
+    async fn put_artifact(&self, lease: Lease, artifact: Artifact) -> Result<(), StateError>;
+
+    /// Lists the files of a task, by name. Empty when the task does not exist.
+    async fn artifacts(&self, namespace: &Namespace, task: TaskId) -> Result<Vec<Artifact>, StateError>;
+
+    /// Tells which of these blobs a task's file refers to, in the same order: the others may be deleted.
+    async fn referenced(&self, digests: Vec<[u8; 32]>) -> Result<Vec<bool>, StateError>;
 
     /// Ends the task: the last steps, the outcome, its usage and the thread's new messages, in one transaction.
     ///

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    AgentName, ExecutionMode, Failure, Lease, NewTask, ReadyTask, Step, StepBody, Task, TaskId, TaskStatus, ThreadId,
-    ThreadMessage, Timestamp, Usage, Wait, WorkerId,
+    AgentName, Amount, BudgetLevel, BudgetWindow, ExecutionMode, Failure, Gate, Lease, NewTask, ReadyTask, Step,
+    StepBody, Task, TaskId, TaskStatus, ThreadId, ThreadMessage, Timestamp, Usage, Wait, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,6 +83,94 @@ pub struct Park {
     pub waits: Vec<Wait>,
     /// The sub-tasks that the waits name.
     pub children: Vec<NewTask>,
+}
+
+/// Names a reservation within its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReserveId {
+    /// The model call whose answer will be step `seq`: settled by that step.
+    Model {
+        /// The step's number.
+        seq: u32,
+    },
+    /// The tool calls that the model's answer at step `seq` asked for: spent at once, and once for ever.
+    Tools {
+        /// The number of the model's step.
+        seq: u32,
+    },
+}
+
+/// What is reserved before a call.
+#[derive(Debug, Clone)]
+pub struct Reserve {
+    /// Names the reservation.
+    pub id: ReserveId,
+    /// The worst case.
+    pub amount: Amount,
+    /// What people granted this task beyond the limits, by the key of the account; several for one key add up.
+    pub grants: Vec<(String, Amount)>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a reservation found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reserved {
+    /// The amount is reserved.
+    Granted {
+        /// Accounts that reached four fifths of a limit with it, for the first time in their window.
+        warnings: Vec<BudgetLevel>,
+    },
+    /// An account does not allow it; nothing is reserved. The first one, in the order of the task's terms.
+    Refused(BudgetLevel),
+}
+
+/// How an account stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountView {
+    /// Its key.
+    pub key: String,
+    /// For how long it counts.
+    pub window: BudgetWindow,
+    /// When its window began.
+    pub since: Timestamp,
+    /// What is spent.
+    pub spent: Amount,
+    /// What is reserved for calls under way.
+    pub reserved: Amount,
+}
+
+/// Why a gate holds a task back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateWait {
+    /// The gate.
+    pub gate: Gate,
+    /// Tasks that hold it, the longest first, at most 10; none for a limit on starts.
+    pub holders: Vec<TaskId>,
+    /// The task's place among those that the gate holds back, from 1.
+    pub position: u64,
+    /// When the gate opens by itself, for a limit on starts.
+    pub until: Option<Timestamp>,
+}
+
+/// The most files of one task.
+pub const MAX_ARTIFACTS: usize = 1_000;
+/// The most bytes of all files of one task.
+pub const MAX_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// A file that is kept with a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its name, unique in the task.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// BLAKE3 of its bytes: the blob's name.
+    pub digest: [u8; 32],
+    /// When it was written.
+    pub at: Timestamp,
 }
 
 /// How a task ends.

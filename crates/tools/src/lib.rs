@@ -4,13 +4,15 @@ mod builtin;
 pub mod egress;
 pub mod schema;
 mod toolbox;
+mod workspace;
 
 use async_trait::async_trait;
 use domain::{AgentName, AgentSpec, Namespace, Task, TaskInput, ToolSpec};
 use serde_json::Value;
 
 pub use builtin::{BuiltinOptions, builtin};
-pub use toolbox::{AllowedTool, Refusal, Toolbox, Toolkit};
+pub use toolbox::{AllowedTool, Refusal, ToolSource, Toolbox, Toolkit};
+pub use workspace::{AgentBrief, ArtifactInfo, MemoryScope, NoWorkspace, Workspace};
 
 /// Does something for an agent.
 #[async_trait]
@@ -35,6 +37,8 @@ pub struct CallContext<'a> {
     pub idempotency_key: String,
     /// The time of the call.
     pub now: domain::Timestamp,
+    /// What the platform does for the task.
+    pub workspace: &'a dyn Workspace,
 }
 
 impl CallContext<'_> {
@@ -51,6 +55,13 @@ pub enum ToolReply {
     Done(Value),
     /// The task must wait; the answer comes when the wait ends.
     Wait(WaitRequest),
+    /// Another agent gets a piece of work whose answer nobody waits for; the task goes on with the new task's id.
+    Send {
+        /// The other agent, one of those that this agent may delegate to.
+        agent: AgentName,
+        /// What it is told.
+        input: TaskInput,
+    },
 }
 
 /// What a tool wants its task to wait for.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::{AgentSpec, ToolSpec};
+use domain::{AgentSpec, ToolSpec, Usd};
 use serde_json::Value;
 
 use crate::{Tool, schema};
@@ -13,10 +13,23 @@ const MAX_PROBLEMS: usize = 8;
 /// How long the words for one problem are at most; a problem may quote names that the model made up.
 const MAX_PROBLEM: usize = 200;
 
+/// Tools that come and go while the process runs, such as those of other servers.
+pub trait ToolSource: Send + Sync + 'static {
+    /// The full names of its tools that may be used now.
+    fn names(&self) -> Vec<String>;
+
+    /// Finds a tool by its full name.
+    fn find(&self, name: &str) -> Option<Arc<dyn Tool>>;
+
+    /// Counts up whenever a name, a spec or what may be used changes.
+    fn generation(&self) -> u64;
+}
+
 /// All tools of this process, by name.
 #[derive(Clone, Default)]
 pub struct Toolkit {
     tools: BTreeMap<String, Arc<dyn Tool>>,
+    sources: Vec<Arc<dyn ToolSource>>,
 }
 
 /// One tool that an agent may use.
@@ -62,9 +75,26 @@ impl Toolkit {
         self.tools.insert(name.into(), tool);
     }
 
-    /// The names of all tools.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tools.keys().map(String::as_str)
+    /// Adds tools that come and go; a tool that was added by itself goes before one of the same name.
+    pub fn add_source(&mut self, source: Arc<dyn ToolSource>) {
+        self.sources.push(source);
+    }
+
+    /// The names of all tools that there are now.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tools.keys().cloned().collect();
+        names.extend(self.sources.iter().flat_map(|source| source.names()));
+        names
+    }
+
+    /// Changes whenever a toolbox made before may no longer be right.
+    pub fn generation(&self) -> u64 {
+        self.sources.iter().fold(0, |sum, source| sum.wrapping_add(source.generation()))
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        let own = self.tools.get(name).cloned();
+        own.or_else(|| self.sources.iter().find_map(|source| source.find(name)))
     }
 
     /// Gathers what an agent may use. Tools that this process does not have, or whose schema is refused, are left out.
@@ -73,7 +103,7 @@ impl Toolkit {
     pub fn for_agent(&self, agent: &AgentSpec) -> Toolbox {
         let mut tools = BTreeMap::new();
         for settings in &agent.tools {
-            let Some(tool) = self.tools.get(&settings.name) else { continue };
+            let Some(tool) = self.find(&settings.name) else { continue };
             let Some(mut spec) = tool.spec(agent) else { continue };
             if let Some(effect) = settings.effect {
                 spec.effect = effect;
@@ -84,6 +114,22 @@ impl Toolkit {
             if let Some(timeout) = settings.timeout {
                 spec.timeout = timeout.0;
             }
+            if let Some(approval) = settings.approval {
+                // What an operator demands cannot be given up by an agent's file.
+                spec.approval = spec.approval.max(approval);
+            }
+            if let Some(above) = settings.approval_above_usd.map(Usd::from_dollars) {
+                spec.price.approval_above = Some(spec.price.approval_above.map_or(above, |own| own.min(above)));
+            }
+            if let Some(usd) = settings.cost_usd {
+                spec.price.usd = spec.price.usd.max(Usd::from_dollars(usd));
+            }
+            if let Some(argument) = &settings.cost_argument {
+                spec.price.argument = Some(argument.clone());
+            }
+            if let Some(probe) = &settings.probe {
+                spec.probe = Some(probe.clone());
+            }
             let validator = match schema::compile(&spec.parameters) {
                 Ok(validator) => validator,
                 Err(error) => {
@@ -91,7 +137,7 @@ impl Toolkit {
                     continue;
                 }
             };
-            let allowed = AllowedTool { spec, tool: Arc::clone(tool), validator: Arc::new(validator) };
+            let allowed = AllowedTool { spec, tool, validator: Arc::new(validator) };
             tools.insert(settings.name.clone(), allowed);
         }
         Toolbox { tools }
@@ -148,14 +194,7 @@ mod tests {
     #[async_trait]
     impl Tool for Shaped {
         fn spec(&self, _: &AgentSpec) -> Option<ToolSpec> {
-            Some(ToolSpec {
-                name: "shaped".to_owned(),
-                description: String::new(),
-                parameters: self.0.clone(),
-                effect: Effect::None,
-                on_unknown: UnknownPolicy::default(),
-                timeout: std::time::Duration::from_secs(1),
-            })
+            Some(ToolSpec::new("shaped", "", self.0.clone(), std::time::Duration::from_secs(1)))
         }
 
         async fn call(&self, _: &CallContext<'_>, _: Value) -> Result<ToolReply, ToolError> {

@@ -51,6 +51,37 @@ pub enum WaitingFor {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<DateTime<Utc>>,
     },
+    /// A person's permission for a call: answer with `POST /tasks/{task_id}/approvals/{call_id}`.
+    Approval {
+        /// The tool call that waits.
+        call_id: String,
+        /// The tool.
+        tool: String,
+        /// The very arguments that are to be decided about.
+        arguments: Value,
+        /// Names this call with these arguments; say it back with the decision.
+        digest: String,
+        /// Why a person is asked.
+        reason: String,
+        /// When the wait ends by itself, as a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// A person's decision about a budget: answer with `POST /tasks/{task_id}/budget`.
+    Budget {
+        /// Names the question.
+        call_id: String,
+        /// The account that does not allow the next call.
+        account: String,
+        /// What is short: `usd`, `tokens`, `model_calls` or `tool_calls`.
+        what: String,
+        /// Its limit in words.
+        limit: String,
+        /// What is spent and reserved, in words.
+        used: String,
+        /// What the next call might take, in words.
+        asked: String,
+    },
     /// A moment, which the task itself chose.
     Timer {
         /// The tool call that waits.
@@ -76,6 +107,21 @@ pub enum WaitingFor {
         #[schema(value_type = Uuid)]
         task: TaskId,
     },
+    /// A limit on how many tasks run or start.
+    Limit {
+        /// What is counted together, such as `agent/researcher`.
+        gate: String,
+        /// The limit in words.
+        limit: String,
+        /// Tasks that hold it, the longest first, at most 10.
+        #[schema(value_type = Vec<Uuid>)]
+        holders: Vec<TaskId>,
+        /// The place among those that it holds back, from 1.
+        position: u64,
+        /// When it opens by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<DateTime<Utc>>,
+    },
     /// A free worker.
     Worker,
 }
@@ -96,6 +142,22 @@ impl From<&Wait> for WaitingFor {
                 default: wait.default.clone(),
             },
             WaitFor::Timer { at } => Self::Timer { call_id, at: *at },
+            WaitFor::Approval { tool, arguments, digest, reason } => Self::Approval {
+                call_id,
+                tool: tool.clone(),
+                arguments: arguments.clone(),
+                digest: digest.clone(),
+                reason: reason.clone(),
+                expires_at: wait.expires_at,
+            },
+            WaitFor::Budget { account, what, limit, used, asked } => Self::Budget {
+                call_id,
+                account: account.clone(),
+                what: what.as_str().to_owned(),
+                limit: what.show(*limit),
+                used: what.show(*used),
+                asked: what.show(*asked),
+            },
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use agent::Announcer;
+use blob::Blobs;
 use bus::{Events, WorkQueue};
-use domain::{Clock, Ids};
+use domain::{Clock, Ids, PlatformLimits};
 use state::State;
 use state::agents::Agents;
 
@@ -19,6 +20,10 @@ pub struct Deps {
     pub queue: Arc<dyn WorkQueue>,
     /// Tells and hears what happens.
     pub events: Arc<dyn Events>,
+    /// Keeps the files of tasks.
+    pub blobs: Arc<dyn Blobs>,
+    /// What the operator allows each namespace.
+    pub limits: Arc<PlatformLimits>,
     /// The models of this process, for `/models`.
     pub models: llm::Models,
     /// Tells the time.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use blob::Blobs;
 use bus::{Events, WorkQueue};
-use domain::{Clock, Ids};
+use domain::{Clock, Ids, PlatformLimits};
 use llm::Models;
 use state::State;
 use state::agents::Agents;
@@ -20,6 +21,10 @@ pub struct Deps {
     pub queue: Arc<dyn WorkQueue>,
     /// Tells what happened.
     pub events: Arc<dyn Events>,
+    /// Keeps the files of tasks.
+    pub blobs: Arc<dyn Blobs>,
+    /// What the operator allows each namespace.
+    pub limits: Arc<PlatformLimits>,
     /// The models.
     pub models: Models,
     /// The tools.

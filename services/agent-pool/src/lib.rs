@@ -45,6 +45,8 @@ pub async fn start(config: Config, deps: Deps, lifecycle: &Lifecycle) -> Result<
         state: Arc::clone(&deps.state),
         agents: deps.agents,
         announcer: announcer.clone(),
+        blobs: deps.blobs,
+        limits: deps.limits,
         models: deps.models,
         toolkit: deps.toolkit,
         clock: Arc::clone(&deps.clock),

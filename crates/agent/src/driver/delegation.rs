@@ -81,6 +81,7 @@ impl Run<'_> {
             depth: self.task.depth + 1,
             metadata: std::collections::BTreeMap::new(),
             trace: self.task.trace.clone(),
+            terms: domain::Terms::default(),
         }))
     }
 }

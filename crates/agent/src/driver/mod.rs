@@ -30,6 +30,10 @@ pub struct DriverParts {
     pub agents: Arc<Agents>,
     /// Tells others what changed.
     pub announcer: Announcer,
+    /// Keeps the files of tasks.
+    pub blobs: Arc<dyn blob::Blobs>,
+    /// What the operator allows each namespace.
+    pub limits: Arc<domain::PlatformLimits>,
     /// The models.
     pub models: llm::Models,
     /// The tools.

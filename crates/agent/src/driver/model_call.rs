@@ -52,6 +52,7 @@ impl Run<'_> {
             output_schema: self.prepared.agent.output_schema.clone(),
             temperature: spec.temperature,
             max_output_tokens: spec.max_output_tokens,
+            effort: spec.effort,
             timeout: limit,
             idle_timeout: spec.idle_timeout.0,
         };
@@ -125,6 +126,8 @@ impl Run<'_> {
                 usage: answer.usage,
                 structured,
                 duration_ms,
+                reasoning: answer.reasoning,
+                tries: Vec::new(),
             }),
         );
     }

@@ -118,6 +118,7 @@ async fn call<'a>(
         call_id: &call.id,
         idempotency_key: format!("{}/{}/{}", task.id, pending.answer_seq, pending.index),
         now: clock.now(),
+        workspace: &tools::NoWorkspace,
     };
     let limit = allowed.spec.timeout.min(left);
     let replied = tokio::time::timeout(limit, allowed.tool.call(&context, call.arguments.clone())).await;
@@ -125,6 +126,7 @@ async fn call<'a>(
     let (called, outcome) = match replied {
         Ok(Ok(ToolReply::Done(value))) => (Called::Done(ToolOutcome::Ok(value)), "ok"),
         Ok(Ok(ToolReply::Wait(request))) => (Called::Wait(request), "wait"),
+        Ok(Ok(ToolReply::Send { .. })) => (Called::Done(ToolOutcome::Error("not available".to_owned())), "error"),
         Ok(Err(error)) => (Called::Done(ToolOutcome::Error(format!("{}: {}", error.code, error.message))), "error"),
         Err(_) => {
             let text = format!("timeout: no answer within {}", domain::HumanDuration(limit));

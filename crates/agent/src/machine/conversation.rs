@@ -14,12 +14,12 @@ pub(super) fn opening(rules: &Rules, thread: &[ThreadMessage], input: &TaskInput
     let skipped = thread.len().saturating_sub(rules.thread_messages);
     for said in &thread[skipped..] {
         messages.push(if said.role == "assistant" {
-            Message::Assistant { text: said.text.clone(), tool_calls: Vec::new() }
+            Message::assistant(said.text.clone())
         } else {
-            Message::User { text: said.text.clone() }
+            Message::user(said.text.clone())
         });
     }
-    messages.push(Message::User { text: request(input) });
+    messages.push(Message::user(request(input)));
     messages
 }
 

@@ -164,7 +164,7 @@ impl History {
             StepBody::Rejected { problems } => {
                 self.rejections += 1;
                 self.answer = None;
-                self.messages.push(Message::User { text: rejection(problems) });
+                self.messages.push(Message::user(rejection(problems)));
             }
             StepBody::Parked { waits } => {
                 let children = waits.iter().filter(|wait| matches!(wait.on, WaitFor::Child { .. })).count();
@@ -172,7 +172,10 @@ impl History {
             }
             StepBody::Resolved { call_id, by } => self.apply_resolved(rules, call_id, by),
             StepBody::Retried { keep_journal } => self.apply_retried(rules, *keep_journal),
-            StepBody::Input(_) | StepBody::AttemptFailed { .. } | StepBody::LeaseLost { .. } => {}
+            StepBody::Input(_)
+            | StepBody::Probed { .. }
+            | StepBody::AttemptFailed { .. }
+            | StepBody::LeaseLost { .. } => {}
         }
     }
 
@@ -234,7 +237,7 @@ impl History {
             match state {
                 CallState::Done(_) => {}
                 CallState::Unknown => match rules.unknown_policy(&call.name) {
-                    UnknownPolicy::Ask => park.push(ask_about(call)),
+                    UnknownPolicy::Ask | UnknownPolicy::Probe => park.push(ask_about(call)),
                     UnknownPolicy::Retry => run.push(PendingCall { started: true, ..pending }),
                     UnknownPolicy::Fail => {
                         let message = format!("nobody knows whether {} ({}) happened", call.name, call.id);
@@ -262,7 +265,11 @@ impl History {
         self.answers += 1;
         self.usage += step.usage;
         self.counted += step.usage;
-        self.messages.push(Message::Assistant { text: step.text.clone(), tool_calls: step.tool_calls.clone() });
+        self.messages.push(Message::Assistant {
+            text: step.text.clone(),
+            tool_calls: step.tool_calls.clone(),
+            reasoning: Vec::new(),
+        });
         self.answer_seq = seq;
         if step.tool_calls.is_empty() {
             self.answer = Some(step.clone());

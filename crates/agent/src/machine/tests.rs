@@ -40,7 +40,7 @@ fn step(seq: u32, body: StepBody) -> Step {
 }
 
 fn input() -> StepBody {
-    StepBody::Input(TaskInput { prompt: "do it".to_owned(), data: None })
+    StepBody::Input(TaskInput::new("do it".to_owned()))
 }
 
 fn call(id: &str, name: &str) -> ToolCall {
@@ -53,9 +53,11 @@ fn says(text: &str, calls: Vec<ToolCall>) -> StepBody {
         text: text.to_owned(),
         finish: if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls },
         tool_calls: calls,
-        usage: Usage { input_tokens: 10, output_tokens: 1, estimated: false },
+        usage: Usage::tokens(10, 1),
         structured: false,
         duration_ms: 0,
+        reasoning: Vec::new(),
+        tries: Vec::new(),
     })
 }
 
@@ -85,7 +87,7 @@ fn a_new_task_asks_the_model_and_its_answer_ends_it() {
     let rules = rules();
     let mut history = fold(&rules, vec![]);
     assert_eq!(history.decide(&rules, &[]), Decision::CallModel);
-    assert_eq!(history.messages(), [Message::User { text: "do it".to_owned() }]);
+    assert_eq!(history.messages(), [Message::user("do it".to_owned())]);
     history.apply(&rules, 1, &says("done", vec![]));
     assert_eq!(history.decide(&rules, &[]), Decision::Finish(Verdict::Succeeded));
     assert_eq!(history.usage().total(), 11);
@@ -187,7 +189,7 @@ fn an_answer_that_does_not_match_the_schema_is_sent_back_twice_and_no_more() {
         history.apply(&rules, seq + 2, &rejected);
         assert_eq!(history.decide(&rules, &[]), Decision::CallModel);
         assert!(
-            matches!(history.messages().last(), Some(Message::User { text }) if text.starts_with(llm::REPAIR_NOTE))
+            matches!(history.messages().last(), Some(Message::User { text, .. }) if text.starts_with(llm::REPAIR_NOTE))
         );
         seq += 2;
     }

@@ -250,6 +250,8 @@ async fn a_once_call_that_was_cut_off_is_not_repeated() {
             usage: domain::Usage::default(),
             structured: false,
             duration_ms: 0,
+            reasoning: Vec::new(),
+            tries: Vec::new(),
         };
         let at = domain::Clock::now(&*world.clock);
         let marks = vec![

@@ -120,7 +120,7 @@ impl World {
             agent: name,
             agent_version: 1,
             mode: ExecutionMode::Autonomous,
-            input: TaskInput { prompt: "go".to_owned(), data: None },
+            input: TaskInput::new("go".to_owned()),
             priority: 5,
             created_at: self.clock.now(),
             run_at: None,
@@ -132,6 +132,7 @@ impl World {
             depth: 0,
             metadata: std::collections::BTreeMap::new(),
             trace: None,
+            terms: domain::Terms::default(),
         };
         change(&mut task);
         let id = task.id;

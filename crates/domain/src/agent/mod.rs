@@ -18,6 +18,6 @@ pub use problem::FileProblem;
 pub use reference::reference;
 pub use schema::json_schema;
 pub use spec::{
-    AgentSpec, BudgetSpec, ContinuousSpec, ExecutionMode, LimitsSpec, MemorySpec, ModelSpec, RetrySpec, ScheduleSpec,
-    TeamPattern, TeamSpec, ToolSettings,
+    AgentSpec, AmountSpec, BudgetSpec, ContinuousSpec, Effort, ExecutionMode, LimitsSpec, MemorySpec, ModelSpec,
+    QueueSpec, RateSpec, RetrySpec, ScheduleSpec, TeamPattern, TeamSpec, ToolSettings,
 };

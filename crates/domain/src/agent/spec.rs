@@ -8,7 +8,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::{AgentName, Effect, HumanDuration, UnknownPolicy};
+use crate::{AgentName, AmountLimit, Approval, Effect, HumanDuration, OnLimit, UnknownPolicy, Usd};
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,9 +41,12 @@ pub struct AgentSpec {
     /// What one task may do at most.
     #[serde(default)]
     pub limits: LimitsSpec,
-    /// What one task may cost at most.
+    /// What one task with its sub-tasks, and all tasks of an hour or a day, may cost at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
+    /// How many of its tasks may run, or start, at once.
+    #[serde(default, skip_serializing_if = "QueueSpec::is_empty")]
+    pub queue: QueueSpec,
     /// What happens when an attempt fails.
     #[serde(default)]
     pub retry: RetrySpec,
@@ -116,12 +119,30 @@ pub struct ModelSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, range(min = 1, max = 1_000_000))]
     pub max_output_tokens: Option<u32>,
+    /// How much the model may think before it answers, for models that do; the provider's default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
+    pub effort: Option<Effort>,
     /// How long one answer may take, `1s` to `1h`.
     #[schemars(default = "five_minutes")]
     pub timeout: HumanDuration,
     /// How long the model may be silent in the middle of an answer, `1s` to `1h`.
     #[schemars(default = "one_minute")]
     pub idle_timeout: HumanDuration,
+}
+
+/// How much a model may think before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// As little as it can.
+    Minimal,
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
 }
 
 fn five_minutes() -> HumanDuration {
@@ -140,6 +161,7 @@ impl ModelSpec {
             fallbacks: Vec::new(),
             temperature: None,
             max_output_tokens: None,
+            effort: None,
             timeout: five_minutes(),
             idle_timeout: one_minute(),
         }
@@ -160,6 +182,7 @@ struct ModelSettings {
     fallbacks: Vec<String>,
     temperature: Option<f64>,
     max_output_tokens: Option<u32>,
+    effort: Option<Effort>,
     #[serde(default = "five_minutes")]
     timeout: HumanDuration,
     #[serde(default = "one_minute")]
@@ -188,6 +211,7 @@ impl<'de> Deserialize<'de> for ModelSpec {
                     fallbacks: settings.fallbacks,
                     temperature: settings.temperature,
                     max_output_tokens: settings.max_output_tokens,
+                    effort: settings.effort,
                     timeout: settings.timeout,
                     idle_timeout: settings.idle_timeout,
                 })
@@ -221,12 +245,44 @@ pub struct ToolSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default)]
     pub timeout: Option<HumanDuration>,
+    /// When a person must allow a call before it is made; `never` when absent. An operator's stricter setting wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
+    pub approval: Option<Approval>,
+    /// A call that costs more than this many US dollars needs a person's approval, 0 to 1,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, range(min = 0, max = 1_000_000))]
+    pub approval_above_usd: Option<f64>,
+    /// What one call costs in US dollars, 0 to 1,000,000; it is paid from the task's budgets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, range(min = 0, max = 1_000_000))]
+    pub cost_usd: Option<f64>,
+    /// The argument that says what a call costs in US dollars, beside `cost_usd`, as a JSON Pointer such as `/amount`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, length(min = 1, max = 200))]
+    pub cost_argument: Option<String>,
+    /// The tool that is asked whether a call with an unknown outcome happened, for `on_unknown: probe`. It is given those of
+    /// the call's arguments that it takes, and `idempotency_key` and `tool` if it takes them, and answers `{"happened": true}` or false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, length(min = 1, max = 128))]
+    pub probe: Option<String>,
 }
 
 impl ToolSettings {
     /// A tool by its name, as it is.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), effect: None, on_unknown: None, allow: Vec::new(), timeout: None }
+        Self {
+            name: name.into(),
+            effect: None,
+            on_unknown: None,
+            allow: Vec::new(),
+            timeout: None,
+            approval: None,
+            approval_above_usd: None,
+            cost_usd: None,
+            cost_argument: None,
+            probe: None,
+        }
     }
 }
 
@@ -239,6 +295,11 @@ struct ToolForm {
     #[serde(default)]
     allow: Vec<String>,
     timeout: Option<HumanDuration>,
+    approval: Option<Approval>,
+    approval_above_usd: Option<f64>,
+    cost_usd: Option<f64>,
+    cost_argument: Option<String>,
+    probe: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for ToolSettings {
@@ -264,6 +325,11 @@ impl<'de> Deserialize<'de> for ToolSettings {
                     on_unknown: form.on_unknown,
                     allow: form.allow,
                     timeout: form.timeout,
+                    approval: form.approval,
+                    approval_above_usd: form.approval_above_usd,
+                    cost_usd: form.cost_usd,
+                    cost_argument: form.cost_argument,
+                    probe: form.probe,
                 })
             }
         }
@@ -327,13 +393,119 @@ impl Default for LimitsSpec {
     }
 }
 
-/// What one task may cost at most.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// What work may cost at most. Every call is reserved before it is made, in the worst case, and settled after it, so that a
+/// limit is never exceeded, not even by tasks that run at once or after a crash.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct BudgetSpec {
-    /// Money in US dollars: more than 0, at most 1,000,000.
+    /// Money in US dollars for one task and its sub-tasks: more than 0, at most 1,000,000. Needs models with prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
-    pub usd: f64,
+    pub usd: Option<f64>,
+    /// Tokens for one task and its sub-tasks, 1 to 1,000,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    pub tokens: Option<u64>,
+    /// Model calls for one task and its sub-tasks, 1 to 1,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub model_calls: Option<u64>,
+    /// Tool calls for one task and its sub-tasks, 0 to 1,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub tool_calls: Option<u64>,
+    /// What all tasks of the agent may cost in an hour (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<AmountSpec>,
+    /// What all tasks of the agent may cost in a day (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<AmountSpec>,
+    /// What happens when the budget does not allow the next call.
+    pub on_limit: OnLimit,
+}
+
+/// The most that may be used within a time; what is absent is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AmountSpec {
+    /// Money in US dollars: more than 0, at most 1,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub usd: Option<f64>,
+    /// Tokens read and written, 1 to 1,000,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    pub tokens: Option<u64>,
+    /// Model calls, 1 to 1,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub model_calls: Option<u64>,
+    /// Tool calls, 0 to 1,000,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub tool_calls: Option<u64>,
+}
+
+impl AmountSpec {
+    /// As an account's limit.
+    pub fn limit(&self) -> AmountLimit {
+        AmountLimit {
+            usd: self.usd.map(Usd::from_dollars),
+            tokens: self.tokens,
+            model_calls: self.model_calls,
+            tool_calls: self.tool_calls,
+        }
+    }
+}
+
+impl BudgetSpec {
+    /// The limit of one task and its sub-tasks.
+    pub fn limit(&self) -> AmountLimit {
+        AmountLimit {
+            usd: self.usd.map(Usd::from_dollars),
+            tokens: self.tokens,
+            model_calls: self.model_calls,
+            tool_calls: self.tool_calls,
+        }
+    }
+}
+
+/// How many tasks may run, or start, at once. What is over a limit waits in the queue, in its order, and says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSpec {
+    /// Tasks that run at once, 1 to 1,000,000; a task that waits for something takes no place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency: Option<u32>,
+    /// The same among the tasks with one `limit_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency_per_key: Option<u32>,
+    /// How many tasks may start within a sliding time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateSpec>,
+    /// The same among the tasks with one `limit_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_key: Option<RateSpec>,
+}
+
+impl QueueSpec {
+    /// Tells whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// So many starts within a sliding time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateSpec {
+    /// How many, 1 to 1,000,000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub starts: u32,
+    /// Within how long, `1s` to `7d`.
+    pub per: HumanDuration,
 }
 
 /// What happens when an attempt fails in a way that another may mend.

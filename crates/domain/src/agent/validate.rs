@@ -144,7 +144,7 @@ impl Rules {
 
     fn limits(&mut self, spec: &AgentSpec) {
         self.duration("limits.wall_time", spec.limits.wall_time, SECOND, 366 * DAY);
-        if spec.budget.as_ref().is_some_and(|budget| budget.usd <= 0.0) {
+        if spec.budget.as_ref().is_some_and(|budget| budget.usd.is_some_and(|usd| usd <= 0.0)) {
             self.add("budget.usd", "must be more than 0", None);
         }
         let retry = &spec.retry;

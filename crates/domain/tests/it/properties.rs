@@ -44,6 +44,7 @@ fn model() -> impl Strategy<Value = ModelSpec> {
             fallbacks: if fallback { vec!["other/one".to_owned()] } else { Vec::new() },
             temperature,
             max_output_tokens,
+            effort: max_output_tokens.map(|_| domain::agent::Effort::Low),
             timeout,
             idle_timeout,
         })
@@ -62,6 +63,9 @@ fn tools() -> impl Strategy<Value = Vec<ToolSettings>> {
         on_unknown,
         allow,
         timeout,
+        approval: effect.map(|_| domain::Approval::Once),
+        cost_usd: effect.map(|_| 0.25),
+        ..ToolSettings::named("http_request")
     });
     (option::of(http), prop::bool::ANY)
         .prop_map(|(http, now)| http.into_iter().chain(now.then(|| ToolSettings::named("now"))).collect())
@@ -128,7 +132,8 @@ fn spec() -> impl Strategy<Value = AgentSpec> {
                 tools,
                 delegates: names,
                 limits,
-                budget: usd.map(|usd| BudgetSpec { usd: f64::from(usd) / 8.0 }),
+                budget: usd.map(|usd| BudgetSpec { usd: Some(f64::from(usd) / 8.0), ..BudgetSpec::default() }),
+                queue: domain::agent::QueueSpec { concurrency: usd, ..domain::agent::QueueSpec::default() },
                 retry: RetrySpec {
                     max_attempts: 3,
                     initial_backoff: backoff,

@@ -25,11 +25,12 @@ async fn local() -> Option<Local> {
 fn ask(question: &str) -> ChatRequest {
     ChatRequest {
         model: DEFAULT_MODEL.to_owned(),
-        messages: vec![Message::User { text: question.to_owned() }],
+        messages: vec![Message::user(question.to_owned())],
         tools: vec![],
         output_schema: None,
         temperature: None,
         max_output_tokens: Some(60),
+        effort: None,
         timeout: Duration::from_mins(5),
         idle_timeout: Duration::from_mins(5),
     }
@@ -90,8 +91,8 @@ async fn tool_results_and_instructions_in_the_history_are_read() {
     let mut request = ask("");
     request.messages = vec![
         Message::System { text: "You repeat what tools tell you.".to_owned() },
-        Message::User { text: "What is the secret word?".to_owned() },
-        Message::Assistant { text: String::new(), tool_calls: vec![call] },
+        Message::user("What is the secret word?".to_owned()),
+        Message::Assistant { text: String::new(), tool_calls: vec![call], reasoning: Vec::new() },
         Message::Tool { call_id: "c1".to_owned(), text: "The secret word is marmalade.".to_owned() },
     ];
     let answer = answer(&local, &request).await.0.unwrap();
@@ -104,9 +105,9 @@ async fn a_prompt_of_several_chunks_is_understood_to_its_end() {
     let mut request = ask("Please repeat the secret word.");
     let filler = "The sea is wide and the wind is strong. ".repeat(60);
     request.messages = vec![
-        Message::User { text: format!("{filler}\n\nThe secret word is marmalade. What is the secret word?") },
-        Message::Assistant { text: "The secret word is marmalade.".to_owned(), tool_calls: vec![] },
-        Message::User { text: "Please repeat the secret word.".to_owned() },
+        Message::user(format!("{filler}\n\nThe secret word is marmalade. What is the secret word?")),
+        Message::assistant("The secret word is marmalade.".to_owned()),
+        Message::user("Please repeat the secret word.".to_owned()),
     ];
     let answer = answer(&local, &request).await.0.unwrap();
     assert!(answer.usage.input_tokens > 512, "{:?}", answer.usage);
@@ -129,6 +130,7 @@ async fn a_call_that_runs_out_of_time_ends_and_frees_the_model() {
     let request = ChatRequest {
         timeout: Duration::from_millis(300),
         max_output_tokens: Some(4_000),
+        effort: None,
         temperature: Some(2.0),
         ..ask("Count to one thousand.")
     };

@@ -15,7 +15,7 @@ async fn a_request_says_everything_in_the_protocols_words() {
     let mut rich = request();
     rich.messages = vec![
         Message::System { text: "Be kind.".to_owned() },
-        Message::User { text: "Pay \"Zoë\"".to_owned() },
+        Message::user("Pay \"Zoë\"".to_owned()),
         Message::Assistant {
             text: String::new(),
             tool_calls: vec![ToolCall { id: "a".to_owned(), name: "pay".to_owned(), arguments: json!({ "x": "\"" }) }],

@@ -15,7 +15,7 @@ async fn no_error_tells_the_key_or_the_prompt() {
     secretive.max_retries = 0;
     let model = adapter(secretive);
     let mut private = request();
-    private.messages = vec![Message::User { text: "The diagnosis of my aunt is confidential.".to_owned() }];
+    private.messages = vec![Message::user("The diagnosis of my aunt is confidential.".to_owned())];
     let tell_tales = [
         format!("Incorrect API key provided: {KEY}."),
         format!("Incorrect API key provided: {}****", &KEY[..14]),

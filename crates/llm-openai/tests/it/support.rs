@@ -30,11 +30,12 @@ pub(crate) async fn start() -> (FakeOpenAi, OpenAi) {
 pub(crate) fn request() -> ChatRequest {
     ChatRequest {
         model: "fake-large".to_owned(),
-        messages: vec![Message::User { text: "What is the weather in the town of Zug today?".to_owned() }],
+        messages: vec![Message::user("What is the weather in the town of Zug today?".to_owned())],
         tools: Vec::new(),
         output_schema: None,
         temperature: None,
         max_output_tokens: None,
+        effort: None,
         timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(10),
     }

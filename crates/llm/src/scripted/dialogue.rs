@@ -174,7 +174,7 @@ impl Dialogue {
     /// had and become three. No call is like another, so that no loop detector is woken.
     pub fn steps(steps: usize, bytes: usize) -> Self {
         let tokens = crate::tokens_of(bytes);
-        let usage = Some(Usage { input_tokens: tokens, output_tokens: tokens, estimated: false });
+        let usage = Some(Usage::tokens(tokens, tokens));
         let filler = |mark: String| {
             let rest = bytes.saturating_sub(mark.len());
             mark + &"x".repeat(rest)
@@ -285,11 +285,7 @@ impl TurnForm {
             (Some(finish), true) => finish,
             (Some(_), false) => return Err("an answer that was cut off has no `tool_calls`".to_owned()),
         };
-        let usage = self.usage.map(|usage| Usage {
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            estimated: false,
-        });
+        let usage = self.usage.map(|usage| Usage::tokens(usage.input_tokens, usage.output_tokens));
         Ok(Line { speech, calls, finish, usage })
     }
 }

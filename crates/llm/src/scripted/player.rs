@@ -85,7 +85,7 @@ fn read(messages: &[Message]) -> Filling<'_> {
                 tool_seen = true;
                 filling.last_tool_result = text;
             }
-            Message::User { text } if !text.starts_with(REPAIR_NOTE) => {
+            Message::User { text, .. } if !text.starts_with(REPAIR_NOTE) => {
                 filling.prompt = text;
                 break;
             }
@@ -112,7 +112,7 @@ impl Scene<'_> {
             let called: usize = tool_calls.iter().map(|call| call.name.len() + call.arguments.to_string().len()).sum();
             estimate_usage(self.request, text.len() + called)
         });
-        Ok(ChatAnswer { text, tool_calls, finish: line.finish, usage })
+        Ok(ChatAnswer { text, tool_calls, reasoning: Vec::new(), finish: line.finish, usage })
     }
 
     fn call(&self, index: usize, call: &Call) -> ToolCall {

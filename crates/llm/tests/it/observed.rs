@@ -25,11 +25,12 @@ impl Write for Log {
 fn request() -> ChatRequest {
     ChatRequest {
         model: "large".to_owned(),
-        messages: vec![Message::User { text: "canary prompt".to_owned() }],
+        messages: vec![Message::user("canary prompt".to_owned())],
         tools: Vec::new(),
         output_schema: None,
         temperature: None,
         max_output_tokens: None,
+        effort: None,
         timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
     }
@@ -42,9 +43,14 @@ fn a_call_shows_as_a_span_and_numbers_without_any_words() {
     let subscriber =
         tracing_subscriber::fmt().json().with_span_events(FmtSpan::CLOSE).with_writer(move || writer.clone()).finish();
     let recorder = PrometheusBuilder::new().build_recorder();
-    let usage = Usage { input_tokens: 7, output_tokens: 3, estimated: false };
-    let answer =
-        ChatAnswer { text: "canary answer".to_owned(), tool_calls: Vec::new(), finish: FinishReason::Stop, usage };
+    let usage = Usage::tokens(7, 3);
+    let answer = ChatAnswer {
+        text: "canary answer".to_owned(),
+        tool_calls: Vec::new(),
+        reasoning: Vec::new(),
+        finish: FinishReason::Stop,
+        usage,
+    };
     let calls = async {
         let given = observed("acme", &request(), async { Ok(answer) }).await;
         assert!(given.is_ok());

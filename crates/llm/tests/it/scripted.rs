@@ -9,11 +9,11 @@ use llm::{ChatAnswer, ChatModel, ChatRequest, LlmError, REPAIR_NOTE};
 use serde_json::json;
 
 fn user(text: &str) -> Message {
-    Message::User { text: text.to_owned() }
+    Message::user(text.to_owned())
 }
 
 fn said(answer: &ChatAnswer) -> Message {
-    Message::Assistant { text: answer.text.clone(), tool_calls: answer.tool_calls.clone() }
+    Message::Assistant { text: answer.text.clone(), tool_calls: answer.tool_calls.clone(), reasoning: Vec::new() }
 }
 
 fn result(call: &ToolCall, text: &str) -> Message {
@@ -28,6 +28,7 @@ fn request(messages: &[Message]) -> ChatRequest {
         output_schema: None,
         temperature: None,
         max_output_tokens: None,
+        effort: None,
         timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(5),
     }
@@ -85,7 +86,7 @@ async fn another_process_gives_the_same_answer_to_the_same_conversation() {
 #[tokio::test]
 async fn each_message_of_a_thread_begins_the_dialogue_anew() {
     let model = play(LOOKUP);
-    let earlier = Message::Assistant { text: "Coffee is black.".to_owned(), tool_calls: Vec::new() };
+    let earlier = Message::assistant("Coffee is black.".to_owned());
     let talk = [user("coffee"), earlier.clone(), user("cocoa"), earlier, user("tea")];
     assert_eq!(ask(&model, &talk).await.unwrap().text, "Let me look for tea.");
 }

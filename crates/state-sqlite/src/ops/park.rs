@@ -107,7 +107,9 @@ fn resolved(
             tx.execute("UPDATE tasks SET told = 1 WHERE key = ?1", params![child.key])?;
             Some(Resolution::Child(tx.outcome(&child)?))
         }
-        WaitFor::Signal { name, .. } => take_early(tx, head.key, name)?,
+        on @ (WaitFor::Signal { .. } | WaitFor::Approval { .. } | WaitFor::Budget { .. }) => {
+            take_early(tx, head.key, &on.signal(&wait.call_id).unwrap_or_default())?
+        }
         WaitFor::Timer { at: due } => (*due <= at).then_some(Resolution::Timer),
     };
     Ok(by)
@@ -116,7 +118,9 @@ fn resolved(
 fn insert(tx: &Tx<'_>, task_key: i64, wait: &Wait, recorded_as: &HashMap<TaskId, TaskId>) -> Written<()> {
     let (child, signal, timer_at) = match &wait.on {
         WaitFor::Child { task, .. } => (Some(child_of(*task, recorded_as)), None, None),
-        WaitFor::Signal { name, .. } => (None, Some(name), None),
+        on @ (WaitFor::Signal { .. } | WaitFor::Approval { .. } | WaitFor::Budget { .. }) => {
+            (None, on.signal(&wait.call_id), None)
+        }
         WaitFor::Timer { at } => (None, None, Some(micros(*at))),
     };
     let expires_at = wait.expires_at.map(micros);

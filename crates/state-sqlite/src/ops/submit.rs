@@ -67,6 +67,7 @@ impl NewRow {
             failure: None,
             usage: Usage::default(),
             trace: new.trace,
+            terms: new.terms,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn new_task(clock: &ManualClock) -> NewTask {
         agent: AgentName::new("writer").expect("a valid name"),
         agent_version: 1,
         mode: ExecutionMode::Autonomous,
-        input: TaskInput { prompt: "say something".to_owned(), data: None },
+        input: TaskInput::new("say something".to_owned()),
         priority: 5,
         created_at: clock.now(),
         run_at: None,
@@ -44,6 +44,7 @@ pub(crate) fn new_task(clock: &ManualClock) -> NewTask {
         depth: 0,
         metadata: BTreeMap::new(),
         trace: None,
+        terms: domain::Terms::default(),
     }
 }
 
@@ -56,6 +57,8 @@ pub(crate) fn model(seq: u32, text: &str, clock: &ManualClock) -> NewStep {
         usage: Usage::default(),
         structured: false,
         duration_ms: 1,
+        reasoning: Vec::new(),
+        tries: Vec::new(),
     });
     NewStep { seq, at: clock.now(), body }
 }

@@ -56,7 +56,7 @@ impl World {
             agent: agent("writer"),
             agent_version: 3,
             mode: ExecutionMode::Autonomous,
-            input: TaskInput { prompt: "say something".to_owned(), data: None },
+            input: TaskInput::new("say something".to_owned()),
             priority: 5,
             created_at: self.now(),
             run_at: None,
@@ -68,6 +68,7 @@ impl World {
             depth: 0,
             metadata: BTreeMap::new(),
             trace: None,
+            terms: domain::Terms::default(),
         }
     }
 
@@ -130,6 +131,8 @@ impl World {
             usage: usage(10),
             structured: false,
             duration_ms: 12,
+            reasoning: Vec::new(),
+            tries: Vec::new(),
         });
         NewStep { seq, at: self.now(), body }
     }
@@ -200,7 +203,7 @@ impl World {
         for (seq, step) in (0..).zip(&journal) {
             assert_eq!(step.seq, seq, "the journal has a gap");
         }
-        journal.iter().map(|step| kind(&step.body)).collect()
+        journal.iter().map(|step| step.body.kind()).collect()
     }
 
     /// The tasks that `due` hands out now, nothing having been announced for a minute.
@@ -219,7 +222,7 @@ pub(super) fn failure() -> Failure {
 }
 
 pub(super) fn usage(tokens: u64) -> Usage {
-    Usage { input_tokens: tokens, output_tokens: 2 * tokens, estimated: false }
+    Usage::tokens(tokens, 2 * tokens)
 }
 
 pub(super) fn wait(call_id: &str, on: WaitFor) -> Wait {
@@ -241,21 +244,6 @@ pub(super) fn wait_timer(call_id: &str, at: Timestamp) -> Wait {
 
 pub(super) fn ready(transition: &Transition) -> Vec<TaskId> {
     transition.ready.iter().map(|ready| ready.task).collect()
-}
-
-pub(super) fn kind(body: &StepBody) -> &'static str {
-    match body {
-        StepBody::Input(_) => "input",
-        StepBody::Model(_) => "model",
-        StepBody::ToolStarted { .. } => "tool_started",
-        StepBody::Tool(_) => "tool",
-        StepBody::Rejected { .. } => "rejected",
-        StepBody::Parked { .. } => "parked",
-        StepBody::Resolved { .. } => "resolved",
-        StepBody::AttemptFailed { .. } => "attempt_failed",
-        StepBody::LeaseLost { .. } => "lease_lost",
-        StepBody::Retried { .. } => "retried",
-    }
 }
 
 pub(super) fn assert_lost<T: std::fmt::Debug>(result: Result<T, StateError>, lease: Lease) {

@@ -61,7 +61,7 @@ impl Tool for Delegate {
         if data.as_ref().is_some_and(|data| json_size(data) > MAX_DATA) {
             return Err(invalid("data must be at most 256 KiB as JSON"));
         }
-        let on = WaitOn::Delegate { agent, input: TaskInput { prompt, data } };
+        let on = WaitOn::Delegate { agent, input: TaskInput { prompt, data, images: Vec::new() } };
         Ok(ToolReply::Wait(WaitRequest { on, expires_at: None, default: None }))
     }
 }

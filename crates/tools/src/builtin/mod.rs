@@ -10,7 +10,7 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Effect, ToolSpec, UnknownPolicy};
+use domain::ToolSpec;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -39,14 +39,7 @@ pub fn builtin(options: BuiltinOptions) -> Toolkit {
 
 /// The spec of a tool that answers at once and changes nothing outside.
 fn local_spec(name: &str, description: impl Into<String>, parameters: Value) -> ToolSpec {
-    ToolSpec {
-        name: name.to_owned(),
-        description: description.into(),
-        parameters,
-        effect: Effect::None,
-        on_unknown: UnknownPolicy::default(),
-        timeout: Duration::from_secs(10),
-    }
+    ToolSpec::new(name, description, parameters, Duration::from_secs(10))
 }
 
 /// Reads arguments that the schema has let through.

@@ -150,7 +150,7 @@ async fn a_question_that_cannot_be_answered_is_refused() {
 #[tokio::test]
 async fn delegate_gives_work_to_an_agent_of_the_list() {
     let request = wait("delegate", json!({ "agent": "writer", "prompt": "Write.", "data": { "words": 100 } })).await;
-    let input = TaskInput { prompt: "Write.".to_owned(), data: Some(json!({ "words": 100 })) };
+    let input = TaskInput { prompt: "Write.".to_owned(), data: Some(json!({ "words": 100 })), images: Vec::new() };
     let on = WaitOn::Delegate { agent: "writer".parse().expect("a name"), input };
     assert_eq!(request, WaitRequest { on, expires_at: None, default: None });
 

@@ -51,6 +51,7 @@ impl Caller {
             call_id: "call-1",
             idempotency_key: key.to_owned(),
             now: now(),
+            workspace: &tools::NoWorkspace,
         };
         allowed.tool.call(&context, arguments).await
     }
@@ -100,6 +101,7 @@ fn task(agent: &AgentSpec) -> Task {
         failure: None,
         usage: Usage::default(),
         trace: None,
+        terms: domain::Terms::default(),
     }
 }
 

@@ -150,6 +150,7 @@ impl Accepted {
             depth: 0,
             metadata: request.metadata,
             trace: self.submission.trace,
+            terms: domain::Terms::default(),
         }
     }
 }
@@ -242,8 +243,10 @@ impl Faults {
 
     fn input(&mut self, request: &SubmitTask, pointer: &str) -> Option<TaskInput> {
         let input = match (&request.prompt, &request.data, &request.input) {
-            (Some(prompt), data, None) => TaskInput { prompt: prompt.clone(), data: data.clone() },
-            (None, None, Some(input)) => TaskInput { prompt: input.prompt.clone(), data: input.data.clone() },
+            (Some(prompt), data, None) => TaskInput { prompt: prompt.clone(), data: data.clone(), images: Vec::new() },
+            (None, None, Some(input)) => {
+                TaskInput { prompt: input.prompt.clone(), data: input.data.clone(), images: Vec::new() }
+            }
             (None, _, None) => {
                 self.add("/prompt", "is missing: say what is to be done, here or in `input`");
                 return None;

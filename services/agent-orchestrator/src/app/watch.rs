@@ -185,7 +185,10 @@ impl Watch {
                 self.behind = true;
             }
             EventBody::TaskFinished { .. } | EventBody::CancelRequested { .. } => self.behind = true,
-            EventBody::TaskCreated { .. } | EventBody::AgentUpdated { .. } => {}
+            EventBody::TaskCreated { .. }
+            | EventBody::AgentUpdated { .. }
+            | EventBody::ToolProgress { .. }
+            | EventBody::BudgetWarning { .. } => {}
         }
     }
 

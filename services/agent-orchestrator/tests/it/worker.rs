@@ -29,7 +29,7 @@ pub(crate) fn spoken(text: &str) -> StepBody {
         text: text.to_owned(),
         tool_calls: Vec::new(),
         finish: FinishReason::Stop,
-        usage: Usage { input_tokens: 3, output_tokens: 4, estimated: false },
+        usage: Usage::tokens(3, 4),
         structured: false,
         duration_ms: 1,
     })
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
     }
 
     async fn end(self, outcome: Outcome, steps: Vec<NewStep>, messages: Vec<NewThreadMessage>, told: Vec<Step>) {
-        let usage = Usage { input_tokens: 3, output_tokens: 4, estimated: false };
+        let usage = Usage::tokens(3, 4);
         let finish = Finish { steps, outcome, usage, messages, at: self.platform.clock.now() };
         let transition = self.platform.state.finish(self.lease, finish).await.unwrap();
         for step in told {

@@ -75,7 +75,7 @@ impl World {
                 agent: AgentName::new("worker").expect("a name"),
                 agent_version: 1,
                 mode: ExecutionMode::Autonomous,
-                input: TaskInput { prompt: "go".to_owned(), data: None },
+                input: TaskInput::new("go".to_owned()),
                 priority: 5,
                 created_at: self.deps.clock.now(),
                 run_at: None,
@@ -87,6 +87,7 @@ impl World {
                 depth: 0,
                 metadata: std::collections::BTreeMap::new(),
                 trace: None,
+                terms: domain::Terms::default(),
             };
             self.state.submit(task).await.expect("recorded");
             let ready = ReadyTask { task: id, mode: ExecutionMode::Autonomous, priority: 5 };

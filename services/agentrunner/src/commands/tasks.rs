@@ -266,6 +266,11 @@ fn waiting_text(waiting: &WaitingFor) -> String {
             format!("the next attempt at {} ({attempt} failed)", words::moment(*until))
         }
         WaitingFor::Thread { task } => format!("an earlier task of its conversation ({task})"),
+        WaitingFor::Approval { tool, reason, .. } => format!("permission to call {tool}: {reason}"),
+        WaitingFor::Budget { account, limit, used, asked, .. } => {
+            format!("a larger budget: {account} allows {limit}, {used} are used, the next call may take {asked}")
+        }
+        WaitingFor::Limit { gate, limit, position, .. } => format!("{gate}: {limit}; number {position} in line"),
         WaitingFor::Worker => "a free worker".to_owned(),
     }
 }
@@ -302,6 +307,7 @@ fn kind(step: &domain::Step) -> String {
         }
         StepBody::ToolStarted { tool, .. } => format!("tool_started  {tool}"),
         StepBody::Tool(tool) => format!("tool  {}", tool.tool),
+        StepBody::Probed { tool, .. } => format!("probed  {tool}"),
         StepBody::Rejected { .. } => "rejected".to_owned(),
         StepBody::Parked { .. } => "parked".to_owned(),
         StepBody::Resolved { .. } => "resolved".to_owned(),

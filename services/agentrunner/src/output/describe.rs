@@ -71,6 +71,14 @@ pub fn steps(step: &Step) -> Vec<Line> {
         // The model's own step has told of the call.
         StepBody::ToolStarted { .. } => Vec::new(),
         StepBody::Tool(tool) => vec![answer(tool)],
+        StepBody::Probed { tool, happened, .. } => {
+            let said = match happened {
+                Some(true) => "it happened",
+                Some(false) => "it did not happen",
+                None => "it does not know",
+            };
+            vec![Line::new(Mark::Answer, format!("{tool} was asked about the call: {said}"))]
+        }
         StepBody::Rejected { problems } => {
             let text = format!("the answer was not accepted, the model is asked again: {}", problems.join("; "));
             vec![Line::new(Mark::Trouble, text)]
@@ -121,6 +129,10 @@ fn wait(wait: &Wait) -> Line {
         WaitFor::Signal { question, options, .. } if options.is_empty() => format!("waiting for an answer: {question}"),
         WaitFor::Signal { question, options, .. } => {
             format!("waiting for an answer: {question} [{}]", options.join(", "))
+        }
+        WaitFor::Approval { tool, reason, .. } => format!("waiting for permission to call {tool}: {reason}"),
+        WaitFor::Budget { account, what, limit, .. } => {
+            format!("waiting for a larger budget: {account} allows {}", what.show(*limit))
         }
         WaitFor::Timer { at } => format!("waiting until {}", words::moment(*at)),
     };

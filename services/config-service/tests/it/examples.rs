@@ -48,11 +48,12 @@ async fn demonstrations_play_to_their_end_with_calls_that_the_tools_accept() {
         let toolbox = toolkit.for_agent(&spec);
         let mut request = ChatRequest {
             model: spec.model.name.trim_start_matches("scripted/").to_owned(),
-            messages: vec![Message::User { text: "a small thing".to_owned() }],
+            messages: vec![Message::user("a small thing".to_owned())],
             tools: toolbox.specs(),
             output_schema: spec.output_schema.clone(),
             temperature: None,
             max_output_tokens: None,
+            effort: None,
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
         };
@@ -65,7 +66,11 @@ async fn demonstrations_play_to_their_end_with_calls_that_the_tools_accept() {
             let refused = !fits(&spec, &answer.text);
             let done = answer.finish == FinishReason::Stop && !refused;
             let (text, tool_calls) = (answer.text, answer.tool_calls);
-            request.messages.push(Message::Assistant { text: text.clone(), tool_calls: tool_calls.clone() });
+            request.messages.push(Message::Assistant {
+                text: text.clone(),
+                tool_calls: tool_calls.clone(),
+                reasoning: Vec::new(),
+            });
             for call in tool_calls {
                 request.messages.push(Message::Tool { call_id: call.id, text: "done".to_owned() });
             }

@@ -29,6 +29,7 @@ fn new_task(number: u128, at: Timestamp) -> NewTask {
         depth: 0,
         metadata: std::collections::BTreeMap::new(),
         trace: None,
+        terms: domain::Terms::default(),
     }
 }
 

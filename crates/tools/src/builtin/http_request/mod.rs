@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{AgentSpec, Effect, HumanDuration, ToolSpec, UnknownPolicy};
+use domain::{AgentSpec, Effect, HumanDuration, ToolSpec};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response};
 use serde::Deserialize;
@@ -106,14 +106,7 @@ impl Tool for HttpRequest {
         });
         let description = "Calls a web address and answers with its status, headers and body. Redirects are followed; \
             what is longer than 1 MiB is cut.";
-        Some(ToolSpec {
-            name: NAME.to_owned(),
-            description: description.to_owned(),
-            parameters,
-            effect: Effect::Keyed,
-            on_unknown: UnknownPolicy::default(),
-            timeout: DEFAULT_TIMEOUT,
-        })
+        Some(ToolSpec { effect: Effect::Keyed, ..ToolSpec::new(NAME, description, parameters, DEFAULT_TIMEOUT) })
     }
 
     async fn call(&self, context: &CallContext<'_>, arguments: Value) -> Result<ToolReply, ToolError> {
