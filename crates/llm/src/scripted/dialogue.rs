@@ -18,6 +18,8 @@ pub struct Dialogue {
     pub(super) turns: Vec<Turn>,
     /// The last turn is played for ever.
     pub(super) repeat: bool,
+    /// What tools answer is obeyed.
+    pub(super) obeys: bool,
 }
 
 /// One answer, and what goes wrong before it.
@@ -107,6 +109,8 @@ struct FileForm {
     #[serde(default, rename = "description")]
     _description: Option<String>,
     turns: Vec<TurnForm>,
+    #[serde(default)]
+    obeys: bool,
 }
 
 #[derive(Deserialize)]
@@ -157,14 +161,14 @@ impl Dialogue {
         if form.turns.len() > MAX_TURNS {
             return Err(DialogueError::TooBig);
         }
-        Self::from_form(form.turns)
+        Ok(Self { obeys: form.obeys, ..Self::from_form(form.turns)? })
     }
 
     /// A model that always gives the same answer; for tests.
     pub fn says(text: impl Into<String>) -> Self {
         let line =
             Line { speech: Speech::at_once(text.into()), calls: Vec::new(), finish: FinishReason::Stop, usage: None };
-        Self { turns: vec![Turn { obstacles: Vec::new(), line: Some(line) }], repeat: true }
+        Self { turns: vec![Turn { obstacles: Vec::new(), line: Some(line) }], repeat: true, obeys: false }
     }
 
     /// A task of so many journaled steps of so many bytes each, for benchmarks.
@@ -202,7 +206,7 @@ impl Dialogue {
         let speech = Speech::at_once(filler("done ".to_owned()));
         let line = Line { speech, calls: Vec::new(), finish: FinishReason::Stop, usage };
         turns.push(Turn { obstacles: Vec::new(), line: Some(line) });
-        Self { turns, repeat: false }
+        Self { turns, repeat: false, obeys: false }
     }
 
     fn from_form(forms: Vec<TurnForm>) -> Result<Self, DialogueError> {
@@ -232,7 +236,7 @@ impl Dialogue {
         if !obstacles.is_empty() {
             turns.push(Turn { obstacles, line: None });
         }
-        if turns.is_empty() { Err(DialogueError::Empty) } else { Ok(Self { turns, repeat }) }
+        if turns.is_empty() { Err(DialogueError::Empty) } else { Ok(Self { turns, repeat, obeys: false }) }
     }
 }
 

@@ -28,6 +28,10 @@
 //!
 //! `{{prompt}}`, `{{last_tool_result}}` and `{{turn}}` (from 0) are filled in texts and in the strings of arguments.
 //!
+//! `obeys: true` beside `turns:` makes a hijacked model: every line `CALL {"name": …, "arguments": …}` in what its tools
+//! answered (also within JSON) is called (`times` times) instead of the turn that is due; orders are answers of their own,
+//! and the turns go on after them. It is for tests of what the platform prevents.
+//!
 //! **Which answer is played** depends on the conversation alone: it is the number of assistant messages after the prompt,
 //! and the prompt is the last user message that is not a repair note (`REPAIR_NOTE`). So a call repeated after a crash
 //! gets the same answer, a retried task begins anew when its journal does, an answer that was sent back is followed by
@@ -35,6 +39,7 @@
 
 mod dialogue;
 mod folder;
+mod orders;
 mod player;
 mod template;
 

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{Message, ToolCall};
+use domain::{FinishReason, Message, ToolCall};
 
 use super::dialogue::{Call, Dialogue, Line, Mishap, Obstacle, Speech, Turn};
+use super::orders::{ORDER_ID, orders};
 use super::template::{Filling, fill_value};
 use crate::{ChatAnswer, ChatRequest, DeltaSink, LlmError, REPAIR_NOTE, estimate_usage};
 
@@ -28,6 +29,14 @@ impl Player {
     pub(super) async fn play(&self, request: &ChatRequest, on_delta: &DeltaSink<'_>) -> Result<ChatAnswer, LlmError> {
         let filling = read(&request.messages);
         let scene = Scene { request, filling, on_delta };
+        if self.dialogue.obeys {
+            let tool_calls = orders(&request.messages, scene.filling.turn);
+            if !tool_calls.is_empty() {
+                let usage = estimate_usage(request, 0);
+                let (text, reasoning) = (String::new(), Vec::new());
+                return Ok(ChatAnswer { text, tool_calls, reasoning, finish: FinishReason::ToolCalls, usage });
+            }
+        }
         let Some(turn) = self.turn(scene.filling.turn) else {
             let turns = self.dialogue.turns.len();
             return Err(scene.refused(format!("its dialogue has only {turns} turns; give the last one `repeat: true`")));
@@ -80,7 +89,10 @@ fn read(messages: &[Message]) -> Filling<'_> {
     let mut tool_seen = false;
     for message in messages.iter().rev() {
         match message {
-            Message::Assistant { .. } => filling.turn += 1,
+            Message::Assistant { tool_calls, .. } => {
+                let obeyed = tool_calls.iter().any(|call| call.id.starts_with(ORDER_ID));
+                filling.turn += usize::from(!obeyed);
+            }
             Message::Tool { text, .. } if !tool_seen => {
                 tool_seen = true;
                 filling.last_tool_result = text;
