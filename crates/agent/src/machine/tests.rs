@@ -18,12 +18,9 @@ fn agent() -> AgentSpec {
 
 fn tool(name: &str, effect: Effect, on_unknown: UnknownPolicy) -> ToolSpec {
     ToolSpec {
-        name: name.to_owned(),
-        description: String::new(),
-        parameters: json!({ "type": "object" }),
         effect,
         on_unknown,
-        timeout: std::time::Duration::from_secs(1),
+        ..ToolSpec::new(name, "", json!({ "type": "object" }), std::time::Duration::from_secs(1))
     }
 }
 

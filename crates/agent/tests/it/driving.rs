@@ -35,18 +35,7 @@ async fn a_task_runs_its_tools_and_ends_with_its_answer() {
 }
 
 fn kind(body: &StepBody) -> &'static str {
-    match body {
-        StepBody::Input(_) => "input",
-        StepBody::Model(_) => "model",
-        StepBody::ToolStarted { .. } => "started",
-        StepBody::Tool(_) => "tool",
-        StepBody::Rejected { .. } => "rejected",
-        StepBody::Parked { .. } => "parked",
-        StepBody::Resolved { .. } => "resolved",
-        StepBody::AttemptFailed { .. } => "attempt_failed",
-        StepBody::LeaseLost { .. } => "lease_lost",
-        StepBody::Retried { .. } => "retried",
-    }
+    body.kind()
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use agent::{Announcer, Driver, DriverParts, RunControl, RunEnd};
 use async_trait::async_trait;
 use bus::InprocBus;
 use domain::{
-    AgentName, AgentSpec, Clock, Effect, ExecutionMode, Ids, ManualClock, Namespace, NewTask, Step, SystemIds, Task,
-    TaskId, TaskInput, TaskStatus, ToolSpec, UnknownPolicy, WorkerId,
+    AgentName, AgentSpec, Clock, ExecutionMode, Ids, ManualClock, Namespace, NewTask, Step, SystemIds, Task, TaskId,
+    TaskInput, TaskStatus, ToolSpec, WorkerId,
 };
 use llm::scripted::{Dialogue, Scripted};
 use llm::{Models, Provider};
@@ -40,14 +40,8 @@ pub(crate) struct Counter {
 #[async_trait]
 impl Tool for Counter {
     fn spec(&self, _: &AgentSpec) -> Option<ToolSpec> {
-        Some(ToolSpec {
-            name: "count".to_owned(),
-            description: "Counts.".to_owned(),
-            parameters: json!({ "type": "object", "properties": { "hang": { "type": "boolean" } } }),
-            effect: Effect::None,
-            on_unknown: UnknownPolicy::Ask,
-            timeout: Duration::from_secs(30),
-        })
+        let parameters = json!({ "type": "object", "properties": { "hang": { "type": "boolean" } } });
+        Some(ToolSpec::new("count", "Counts.", parameters, Duration::from_secs(30)))
     }
 
     async fn call(&self, context: &CallContext<'_>, arguments: Value) -> Result<ToolReply, ToolError> {
@@ -87,6 +81,8 @@ impl World {
             state: Arc::clone(&state),
             agents: Arc::clone(&agents),
             announcer: Announcer { queue: Arc::clone(&bus) as _, events: Arc::clone(&bus) as _ },
+            blobs: Arc::new(blob::Folder::new(dir.path().join("blobs"))),
+            limits: Arc::default(),
             models,
             toolkit,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

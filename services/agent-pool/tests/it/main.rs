@@ -46,6 +46,8 @@ impl World {
             agents,
             queue: Arc::clone(&bus) as _,
             events: Arc::clone(&bus) as _,
+            blobs: Arc::new(blob::Folder::new(dir.path().join("blobs"))),
+            limits: Arc::default(),
             models,
             toolkit: tools::builtin(tools::BuiltinOptions::default()),
             clock,
