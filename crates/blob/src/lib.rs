@@ -2,6 +2,8 @@
 //!
 //! The record refers to a blob only after its bytes are durable here; what nothing refers to is deleted later.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod folder;
 
 use std::time::SystemTime;
@@ -25,6 +27,11 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Deletes a blob; false when there was none.
     async fn delete(&self, digest: &Digest) -> Result<bool, BlobError>;
+
+    /// Deletes a blob unless it was put since a moment; false when it was, or when there is none.
+    ///
+    /// Never deletes what somebody puts at the same time.
+    async fn clear(&self, digest: &Digest, moment: SystemTime) -> Result<bool, BlobError>;
 
     /// Lists blobs that were last put before a moment, at most `limit`, in the order of their digests, after `after`.
     async fn older_than(

@@ -195,6 +195,8 @@ mod tests {
             usage: Usage::default(),
             structured: false,
             duration_ms: 3,
+            reasoning: Vec::new(),
+            tries: Vec::new(),
         })
     }
 

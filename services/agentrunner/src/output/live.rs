@@ -196,6 +196,8 @@ mod tests {
             usage: Usage::default(),
             structured: false,
             duration_ms: 1,
+            reasoning: Vec::new(),
+            tries: Vec::new(),
         });
         TaskEvent::Step(Box::new(JournalStep(Step { seq: 1, epoch: 1, at: Timestamp::UNIX_EPOCH, body })))
     }
