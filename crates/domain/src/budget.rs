@@ -37,7 +37,6 @@ impl Usd {
     }
 
     /// Tells whether it is nothing.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
     pub fn is_zero(&self) -> bool {
         self.0 == 0
     }

@@ -9,6 +9,7 @@ mod clock;
 mod duration;
 mod event;
 mod failure;
+pub mod file;
 mod ids;
 mod message;
 mod step;

@@ -7,8 +7,8 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
 use super::ScheduleSpec;
-use super::problem::closest;
 use super::validate::Finding;
+use crate::file::problem::closest;
 
 const FIELDS: [&str; 5] = ["minute", "hour", "day of the month", "month", "day of the week"];
 

@@ -3,18 +3,14 @@
 mod cron;
 mod output_schema;
 mod parse;
-mod problem;
 mod reference;
 mod schema;
-mod secrets;
-mod shape;
 mod spec;
 mod validate;
-mod yaml;
 
+pub use crate::file::FileProblem;
 pub use output_schema::{SchemaProblem, compile_output_schema};
 pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, locate, parse, parse_with};
-pub use problem::FileProblem;
 pub use reference::reference;
 pub use schema::json_schema;
 pub use spec::{

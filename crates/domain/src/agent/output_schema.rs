@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-use super::problem::FieldPath;
+use crate::file::problem::FieldPath;
 
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 40;

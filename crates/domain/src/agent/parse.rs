@@ -5,17 +5,14 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::problem::{FileProblem, Position, Problem};
-use super::{AgentSpec, json_schema, secrets, shape, validate, yaml};
+use super::{AgentSpec, json_schema, validate};
+use crate::file::problem::{FileProblem, Position, Problem};
+use crate::file::{self, Read, position_of, within};
 
-/// The largest file that is read.
-pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+pub use crate::file::MAX_FILE_BYTES;
 
 /// The tools that every platform has.
 pub const BUILT_IN_TOOLS: [&str; 6] = ["ask", "delegate", "echo", "http_request", "now", "wait"];
-
-/// How many problems of one file are told; who has more has the wrong file.
-const MAX_PROBLEMS: usize = 50;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
 
@@ -28,30 +25,22 @@ pub fn parse(file: &str, text: &[u8]) -> Result<AgentSpec, Vec<FileProblem>> {
 ///
 /// All problems are told at once, ordered by their place; the list is never empty.
 pub fn parse_with(file: &str, text: &[u8], tools: &[&str]) -> Result<AgentSpec, Vec<FileProblem>> {
-    let (tree, mut problems) = yaml::read(text, MAX_FILE_BYTES);
-    let mut spec = None;
-    if let Some(tree) = tree {
-        let shaped = shape::shape(&SCHEMA, &tree);
-        problems.extend(shaped.problems);
-        spec = shaped.value.and_then(|value| check(value, tools, &shaped.positions, &mut problems));
-        problems.extend(secrets::find(text).into_iter().map(|found| Problem {
-            path: path_at(&shaped.positions, found.at),
-            at: found.at,
-            reason: format!("this looks like {}", found.what),
-            hint: Some("keep secrets out of agents' files: set them in the environment of the platform".to_owned()),
-        }));
+    let Read { value, positions, mut problems } = file::read(&SCHEMA, text);
+    for problem in &mut problems {
+        if problem.reason == file::NOTHING {
+            problem.hint = Some("an agent needs at least a `name`".to_owned());
+        }
     }
+    let spec = value.and_then(|value| check(value, tools, &positions, &mut problems));
     match spec {
         Some(spec) if problems.is_empty() => Ok(spec),
-        _ => Err(report(file, problems)),
+        _ => Err(file::report(file, problems)),
     }
 }
 
 /// Finds where the fields at `paths` stand in a file: line and column, from 1; zeros for what cannot be found.
 pub fn locate<'a>(text: &[u8], paths: impl Iterator<Item = &'a str>) -> Vec<(u32, u32)> {
-    let positions = yaml::read(text, MAX_FILE_BYTES).0.map(|tree| shape::shape(&SCHEMA, &tree).positions);
-    let find = |path: &str| positions.as_ref().map(|positions| position_of(positions, path)).unwrap_or_default();
-    paths.map(find).map(|at| (at.line, at.column)).collect()
+    file::locate(&SCHEMA, text, paths)
 }
 
 /// Looks for what the shape alone does not tell, leaving alone what was already found wrong.
@@ -88,51 +77,4 @@ fn check(
         problems.push(Problem { at, path: finding.path, reason: finding.reason, hint: finding.hint });
     }
     Some(spec)
-}
-
-/// Tells whether `path` is `field` or lies in it.
-fn within(path: &str, field: &str) -> bool {
-    path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
-/// Finds where a field stands, or what it would stand in.
-fn position_of(positions: &BTreeMap<String, Position>, path: &str) -> Position {
-    let mut path = path;
-    loop {
-        if let Some(at) = positions.get(path) {
-            return *at;
-        }
-        path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
-        if path.is_empty() {
-            return positions.get("").copied().unwrap_or(Position { line: 1, column: 1 });
-        }
-    }
-}
-
-/// Finds the field that begins last before a place.
-fn path_at(positions: &BTreeMap<String, Position>, at: Position) -> String {
-    let before = positions.iter().filter(|(_, position)| **position <= at);
-    before.max_by_key(|(path, position)| (**position, path.len())).map(|(path, _)| path.clone()).unwrap_or_default()
-}
-
-fn report(file: &str, mut problems: Vec<Problem>) -> Vec<FileProblem> {
-    problems.sort_by_key(|problem| problem.at);
-    problems.dedup();
-    let more = problems.len().saturating_sub(MAX_PROBLEMS);
-    problems.truncate(MAX_PROBLEMS);
-    let mut report: Vec<FileProblem> = problems
-        .into_iter()
-        .map(|problem| FileProblem {
-            file: file.to_owned(),
-            line: problem.at.line,
-            column: problem.at.column,
-            path: problem.path,
-            reason: problem.reason,
-            hint: problem.hint,
-        })
-        .collect();
-    if more > 0 {
-        report.push(FileProblem::of_file(file, format!("and {more} more problems")));
-    }
-    report
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::schema::json_schema;
-use super::shape::{choices_of, resolve, types_of};
+use crate::file::shape::{choices_of, resolve, types_of};
 
 const HEAD: &str = include_str!("reference/head.md");
 const EXAMPLE: &str = include_str!("reference/example.yml");

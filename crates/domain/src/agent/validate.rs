@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::problem::closest;
 use super::{AgentSpec, ExecutionMode, ModelSpec, ToolSettings, cron, output_schema};
+use crate::file::problem::closest;
 use crate::{AgentName, HumanDuration};
 
 /// A rule that a file breaks.

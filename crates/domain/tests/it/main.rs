@@ -2,6 +2,7 @@
 
 mod derived;
 mod files;
+mod operators;
 mod properties;
 mod yaml;
 

@@ -2,7 +2,7 @@
 //!
 //! A file is read by its events and not straight into types for two reasons: all problems are to be told at once, with
 //! their places; and a plain `no`, `010` or `1_000` means different things to different YAML readers, which only the
-//! text as it was written can show. What an agent's file has no use for is refused: tags, merge keys, directives and
+//! text as it was written can show. What these files have no use for is refused: tags, merge keys, directives and
 //! several documents. Size, depth, nodes and aliases are bounded before anything is built.
 
 use std::collections::HashMap;
@@ -21,11 +21,14 @@ const MAX_ALIASES: usize = 100;
 /// How many bytes all scalars may have after aliases are followed.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
 
+/// The problem of a file with nothing but white space and comments.
+pub(crate) const NOTHING: &str = "the file says nothing";
+
 /// A value and where it stood.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) at: Position,
-    pub(super) kind: Kind,
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) kind: Kind,
     /// What it costs to repeat it by an alias.
     size: Size,
 }
@@ -48,7 +51,7 @@ impl Size {
 
 /// What a value is, as far as its form tells.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A text; `plain` when it stood without quotes, so that it may mean a number or nothing.
     Scalar { text: String, plain: bool },
     /// A list.
@@ -59,14 +62,14 @@ pub(super) enum Kind {
 
 /// One field of a mapping.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) at: Position,
-    pub(super) value: Rc<Node>,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Position,
+    pub(crate) value: Rc<Node>,
 }
 
 /// Reads a document. The tree is missing when there is nothing to go on with.
-pub(super) fn read(text: &[u8], max_bytes: usize) -> (Option<Rc<Node>>, Vec<Problem>) {
+pub(crate) fn read(text: &[u8], max_bytes: usize) -> (Option<Rc<Node>>, Vec<Problem>) {
     let text = match plain_text(text, max_bytes) {
         Ok(text) => text,
         Err(problem) => return (None, vec![problem]),
@@ -163,11 +166,7 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, span) => {
-                    return Err(self.stop(
-                        at(&span),
-                        "the file says nothing",
-                        Some("an agent needs at least a `name`"),
-                    ));
+                    return Err(self.stop(at(&span), NOTHING, None));
                 }
                 (event, span) => break self.node(event, &span, 1)?,
             }
@@ -176,7 +175,7 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(tree),
                 (Event::DocumentStart(..), span) => {
-                    let hint = "put each agent into a file of its own";
+                    let hint = "keep one of them in this file";
                     return Err(self.stop(at(&span), "a second document begins here", Some(hint)));
                 }
                 _ => {}

@@ -1,10 +1,10 @@
-//! What is wrong with an agent's file, said so that a person can mend it without looking anything up.
+//! What is wrong with a file, said so that a person can mend it without looking anything up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong with an agent's file.
+/// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileProblem {
     /// The file's name, as it was given.
@@ -49,29 +49,29 @@ impl fmt::Display for FileProblem {
 
 /// Where in a file something is; lines and columns count from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub(crate) struct Position {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
 }
 
 /// A problem before it is known which file it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) at: Position,
-    pub(super) path: String,
-    pub(super) reason: String,
-    pub(super) hint: Option<String>,
+pub(crate) struct Problem {
+    pub(crate) at: Position,
+    pub(crate) path: String,
+    pub(crate) reason: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// The way to a field, as people write it: `tools[2].name`.
 #[derive(Debug, Default)]
-pub(super) struct FieldPath {
+pub(crate) struct FieldPath {
     text: String,
     ends: Vec<usize>,
 }
 
 impl FieldPath {
-    pub(super) fn field(&mut self, name: &str) {
+    pub(crate) fn field(&mut self, name: &str) {
         self.ends.push(self.text.len());
         if !self.text.is_empty() {
             self.text.push('.');
@@ -80,22 +80,22 @@ impl FieldPath {
         self.text.extend(name.chars().take(80));
     }
 
-    pub(super) fn item(&mut self, index: usize) {
+    pub(crate) fn item(&mut self, index: usize) {
         self.ends.push(self.text.len());
         self.text.extend(["[", &index.to_string(), "]"]);
     }
 
-    pub(super) fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         self.text.truncate(self.ends.pop().unwrap_or(0));
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 }
 
 /// Finds what was probably meant by `text`.
-pub(super) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > 80 {
         return None;
     }

@@ -4,9 +4,9 @@ use super::problem::Position;
 
 /// A secret that was found; the secret itself is never repeated.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) at: Position,
-    pub(super) what: &'static str,
+pub(crate) struct Found {
+    pub(crate) at: Position,
+    pub(crate) what: &'static str,
 }
 
 /// How a kind of secret begins, and how many characters of its own alphabet follow at least.
@@ -28,7 +28,7 @@ const KINDS: [(&str, usize, &str); 14] = [
 ];
 
 /// Finds secrets anywhere in a file, its comments included.
-pub(super) fn find(text: &[u8]) -> Vec<Found> {
+pub(crate) fn find(text: &[u8]) -> Vec<Found> {
     let text = String::from_utf8_lossy(text);
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! Compares a YAML tree with the JSON Schema of an agent's file: fields, types, ranges and choices.
+//! Compares a YAML tree with the JSON Schema of its file: fields, types, ranges and choices.
 //!
 //! The schema that editors complete by is the very one that files are checked by, so the two cannot disagree. What is
 //! wrong is reported and left out, so that the rest can still be looked at and all problems are told at once.
@@ -12,21 +12,23 @@ use super::problem::{FieldPath, Position, Problem, closest};
 use super::yaml::{Entry, Kind, Node};
 use crate::{AgentName, HumanDuration};
 
-/// How the schema describes a duration; every other pattern in it describes a name.
+/// How a schema describes a duration.
 const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
+/// How a schema describes a name. Of every other pattern the description says what it means, and the type checks it.
+const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,62}$";
 
 /// What became of a tree.
-pub(super) struct Shaped {
+pub(crate) struct Shaped {
     /// The value, without what was wrong; missing when nothing of it is right.
-    pub(super) value: Option<Value>,
+    pub(crate) value: Option<Value>,
     /// Where the fields stand, by path.
-    pub(super) positions: BTreeMap<String, Position>,
+    pub(crate) positions: BTreeMap<String, Position>,
     /// What was wrong.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Compares `tree` with `schema`.
-pub(super) fn shape(schema: &Value, tree: &Node) -> Shaped {
+pub(crate) fn shape(schema: &Value, tree: &Node) -> Shaped {
     let mut shaper = Shaper {
         root: schema,
         path: FieldPath::default(),
@@ -69,6 +71,7 @@ impl<'a> Shaper<'a> {
             Some("array") => self.list(schema, node),
             Some("string") => self.text(schema, node),
             Some("integer" | "number") => self.number(schema, node),
+            Some("boolean") => self.truth(node),
             _ => self.any(node),
         }
     }
@@ -78,17 +81,22 @@ impl<'a> Shaper<'a> {
             return self.wrong(node.at, "must be a mapping of fields", empty_hint(node));
         };
         let fields = schema.get("properties").and_then(Value::as_object);
+        let others = Others::of(schema);
         let mut object = Map::new();
         let mut sound = true;
         for entry in entries {
             self.path.field(&entry.key);
-            match fields.and_then(|fields| fields.get(&entry.key)) {
-                Some(field) => {
+            match (fields.and_then(|fields| fields.get(&entry.key)), &others) {
+                (Some(field), _) => {
                     let value = self.value(field, &entry.value);
                     sound &= value.is_some() || !required(schema).any(|name| name == entry.key);
                     object.extend(value.map(|value| (entry.key.clone(), value)));
                 }
-                None => self.unknown(fields, entry),
+                (None, Some(others)) => {
+                    let value = self.other(others, entry);
+                    object.extend(value.map(|value| (entry.key.clone(), value)));
+                }
+                (None, None) => self.unknown(fields, entry),
             }
             self.path.up();
         }
@@ -100,8 +108,19 @@ impl<'a> Shaper<'a> {
                 sound = false;
             }
         }
-        // The agent itself is kept without a sound name, so that the rest of its file is looked at, too.
+        // The whole is kept without a sound field, so that the rest of its file is looked at, too.
         (sound || self.path.as_str().is_empty()).then_some(Value::Object(object))
+    }
+
+    /// Takes an entry of a mapping from names to values.
+    fn other(&mut self, others: &Others<'a>, entry: &Entry) -> Option<Value> {
+        if let Some(Err((reason, hint))) = others.pattern.map(|pattern| matches_pattern(pattern, &entry.key)) {
+            return self.wrong(entry.at, reason, hint);
+        }
+        match others.value {
+            Some(schema) => self.value(schema, &entry.value),
+            None => self.any(&entry.value),
+        }
     }
 
     fn unknown(&mut self, fields: Option<&Map<String, Value>>, entry: &Entry) {
@@ -237,6 +256,13 @@ impl<'a> Shaper<'a> {
         }
     }
 
+    fn truth(&mut self, node: &Node) -> Option<Value> {
+        match &node.kind {
+            Kind::Scalar { text, plain: true } if let Plain::Bool(value) = Plain::of(text) => Some(Value::Bool(value)),
+            _ => self.wrong(node.at, "must be true or false", None),
+        }
+    }
+
     /// Takes whatever JSON can say, for fields such as `output_schema`.
     fn any(&mut self, node: &Node) -> Option<Value> {
         self.positions.insert(self.path.as_str().to_owned(), node.at);
@@ -282,6 +308,27 @@ impl<'a> Shaper<'a> {
 
     fn report(&mut self, at: Position, reason: impl Into<String>, hint: Option<String>) {
         self.problems.push(Problem { at, path: self.path.as_str().to_owned(), reason: reason.into(), hint });
+    }
+}
+
+/// What a mapping takes beside its own fields: the values of any names, or of those that a pattern allows.
+struct Others<'a> {
+    pattern: Option<&'a str>,
+    /// None takes every value.
+    value: Option<&'a Value>,
+}
+
+impl<'a> Others<'a> {
+    fn of(schema: &'a Value) -> Option<Self> {
+        let patterns = schema.get("patternProperties").and_then(Value::as_object);
+        if let Some((pattern, value)) = patterns.and_then(|patterns| patterns.iter().next()) {
+            return Some(Self { pattern: Some(pattern), value: Some(value) });
+        }
+        match schema.get("additionalProperties") {
+            Some(Value::Bool(allowed)) => allowed.then_some(Self { pattern: None, value: None }),
+            Some(value) => Some(Self { pattern: None, value: Some(value) }),
+            None => None,
+        }
     }
 }
 
@@ -379,6 +426,9 @@ fn matches_pattern(pattern: &str, text: &str) -> Result<(), (String, Option<Stri
     if pattern == DURATION_PATTERN {
         return text.parse::<HumanDuration>().map(drop).map_err(|error| (error.to_string(), duration_hint(text)));
     }
+    if pattern != NAME_PATTERN {
+        return Ok(());
+    }
     let name_hint = || {
         let name: String = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-");
         AgentName::new(name.as_str()).is_ok().then(|| format!("write {name}"))
@@ -400,13 +450,13 @@ fn duration_hint(text: &str) -> Option<String> {
 }
 
 /// Follows a reference into the schema's own definitions.
-pub(super) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
     target.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
 /// The texts that a schema allows, when it lists them.
-pub(super) fn choices_of(schema: &Value) -> Option<Vec<&str>> {
+pub(crate) fn choices_of(schema: &Value) -> Option<Vec<&str>> {
     if let Some(list) = schema.get("enum").and_then(Value::as_array) {
         return Some(list.iter().filter_map(Value::as_str).collect());
     }
@@ -415,7 +465,7 @@ pub(super) fn choices_of(schema: &Value) -> Option<Vec<&str>> {
 }
 
 /// The types that a schema allows.
-pub(super) fn types_of(schema: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn types_of(schema: &Value) -> impl Iterator<Item = &str> {
     let types = schema.get("type");
     let one = types.and_then(Value::as_str);
     one.into_iter().chain(types.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str))
@@ -433,7 +483,7 @@ fn bound(schema: &Value, name: &str) -> Option<f64> {
     schema.get(name).and_then(Value::as_f64)
 }
 
-/// The fields below the agent's own, such as `limits.max_steps`, to find where a misplaced one belongs.
+/// The fields below the file's own, such as `limits.max_steps`, to find where a misplaced one belongs.
 fn known_paths(root: &Value) -> Vec<String> {
     let fields = |schema: &Value| schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut paths = Vec::new();
