@@ -14,7 +14,7 @@ macro_rules! task_columns {
         "key, id, namespace, idempotency_key, agent, agent_version, mode, status, priority, attempt, epoch, worker, \
          created_at, run_at, expires_at, deadline, started_at, finished_at, thread, for_user, parent, parent_call, \
          depth, metadata, cancel_requested, failure, input_tokens, output_tokens, usage_estimated, trace, thread_key, \
-         thread_seen, losses"
+         thread_seen, losses, terms, cached_input_tokens, cache_write_tokens, reasoning_tokens, cost"
     };
 }
 
@@ -85,16 +85,29 @@ pub(crate) fn task(row: &Row<'_>) -> Written<TaskRow> {
         metadata: json_or_none(row, 23, "metadata")?.unwrap_or_default(),
         cancel_requested: row.get(24)?,
         failure: json_or_none(row, 25, "a failure")?,
-        usage: Usage {
-            input_tokens: row.get::<_, i64>(26)? as u64,
-            output_tokens: row.get::<_, i64>(27)? as u64,
-            estimated: row.get(28)?,
-            ..Usage::default()
-        },
+        usage: usage(row, [26, 27, 34, 35, 36, 37, 28])?,
         trace: row.get(29)?,
-        terms: domain::Terms::default(),
+        terms: json_or_none(row, 33, "terms")?.unwrap_or_default(),
     };
     Ok(TaskRow { key: row.get(0)?, task, thread_key: row.get(30)?, thread_seen: row.get(31)?, losses: row.get(32)? })
+}
+
+/// The columns that `usage` reads.
+pub(crate) const USAGE: &str = "SELECT input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, \
+     reasoning_tokens, cost, usage_estimated FROM tasks WHERE key = ?1";
+
+/// Reads what was used from columns at these places, in the order of `USAGE`.
+pub(crate) fn usage(row: &Row<'_>, at: [usize; 7]) -> rusqlite::Result<Usage> {
+    let count = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)? as u64);
+    Ok(Usage {
+        input_tokens: count(at[0])?,
+        output_tokens: count(at[1])?,
+        cached_input_tokens: count(at[2])?,
+        cache_write_tokens: count(at[3])?,
+        reasoning_tokens: count(at[4])?,
+        cost: domain::Usd(count(at[5])?),
+        estimated: row.get(at[6])?,
+    })
 }
 
 /// What decides a task's next change of status.

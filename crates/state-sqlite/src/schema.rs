@@ -9,7 +9,10 @@ use state::StateError;
 use crate::fault::state_error;
 
 /// The migrations, in order; the position of the last one applied is the file's `user_version`.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_record.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_record.sql"),
+    include_str!("../../../migrations/sqlite/0002_budgets.sql"),
+];
 
 const FILE: &str = "agentrunner.db";
 /// Only a foreign process (a backup, a person with a shell) can make us wait for a lock.

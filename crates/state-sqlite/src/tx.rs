@@ -260,7 +260,8 @@ impl Tx<'_> {
         let failure = failure.map(serde_json::to_string).transpose();
         let failure = failure.map_err(|error| StateError::Corrupt(error.to_string()))?;
         let sql = "UPDATE tasks SET status = ?4, finished_at = ?5, failure = ?6, input_tokens = ?7, \
-             output_tokens = ?8, usage_estimated = ?9, worker = NULL, announced_at = NULL, cancel_requested = 0 \
+             output_tokens = ?8, usage_estimated = ?9, cached_input_tokens = ?10, cache_write_tokens = ?11, \
+             reasoning_tokens = ?12, cost = ?13, worker = NULL, announced_at = NULL, cancel_requested = 0 \
              WHERE key = ?1 AND status = ?2 AND epoch = ?3";
         self.execute(
             sql,
@@ -273,7 +274,11 @@ impl Tx<'_> {
                 failure,
                 usage.input_tokens as i64,
                 usage.output_tokens as i64,
-                usage.estimated
+                usage.estimated,
+                usage.cached_input_tokens as i64,
+                usage.cache_write_tokens as i64,
+                usage.reasoning_tokens as i64,
+                usage.cost.0 as i64
             ],
         )
     }
@@ -314,12 +319,8 @@ impl Tx<'_> {
 
     /// How a sub-task ended, for a parent that was not told yet.
     pub(crate) fn outcome(&self, child: &Head) -> Written<ChildOutcome> {
-        let sql = "SELECT input_tokens, output_tokens, usage_estimated FROM tasks WHERE key = ?1";
-        let read = |row: &rusqlite::Row<'_>| {
-            let (input, output): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok(Usage { estimated: row.get(2)?, ..Usage::tokens(input as u64, output as u64) })
-        };
-        let usage = self.statement(sql)?.query_row(params![child.key], read)?;
+        let read = |row: &rusqlite::Row<'_>| rows::usage(row, [0, 1, 2, 3, 4, 5, 6]);
+        let usage = self.statement(rows::USAGE)?.query_row(params![child.key], read)?;
         let output = if child.status == TaskStatus::Succeeded { self.answer(child.key)? } else { None };
         Ok(ChildOutcome { task: child.id, status: child.status, output, failure: child.failure.clone(), usage })
     }
@@ -335,7 +336,7 @@ impl Tx<'_> {
         let mut found = statement.query(params![step_place(task_key, 0), step_place(task_key + 1, 0)])?;
         while let Some(row) = found.next()? {
             match rows::raw_step(row)?.decode()?.body {
-                StepBody::Model(model) => usage += model.usage,
+                StepBody::Model(model) => usage += model.total_usage(),
                 StepBody::Resolved { by: Resolution::Child(child), .. } => usage += child.usage,
                 _ => {}
             }

@@ -16,6 +16,7 @@ pub(crate) struct NewRow {
     task: NewTask,
     input: Body,
     metadata: Option<String>,
+    terms: Option<String>,
 }
 
 impl NewRow {
@@ -29,7 +30,9 @@ impl NewRow {
         let input = Body::encode(&body, threshold, "the input")?;
         let metadata = if task.metadata.is_empty() { None } else { Some(serde_json::to_string(&task.metadata)) };
         let metadata = metadata.transpose().map_err(|error| corrupt("metadata", error))?;
-        Ok(Self { task, input, metadata })
+        let terms = if task.terms.is_empty() { None } else { Some(serde_json::to_string(&task.terms)) };
+        let terms = terms.transpose().map_err(|error| corrupt("terms", error))?;
+        Ok(Self { task, input, metadata, terms })
     }
 
     /// The id that it was given.
@@ -130,7 +133,7 @@ impl Recorded {
 
 /// Inserts a task unless its key or id is known.
 pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
-    let NewRow { task, input, metadata } = &row;
+    let NewRow { task, input, metadata, terms } = &row;
     // Nothing else may be written for a task that is known; without a key or a thread the insert itself finds out.
     if (task.idempotency_key.is_some() || task.thread.is_some())
         && let Some(known) = find_known(tx, task)?
@@ -153,8 +156,8 @@ pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
     };
     let sql = "INSERT INTO tasks (id, namespace, idempotency_key, digest, agent, agent_version, mode, status, priority, \
          created_at, run_at, expires_at, deadline, announced_at, thread_key, thread, for_user, parent, parent_call, \
-         depth, metadata, trace) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+         depth, metadata, trace, terms) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
          ON CONFLICT (id) DO NOTHING";
     let inserted = tx.execute(
         sql,
@@ -180,6 +183,7 @@ pub(crate) fn record(tx: &Tx<'_>, row: NewRow) -> Written<Recorded> {
             task.depth,
             metadata,
             task.trace,
+            terms,
         ],
     )?;
     if inserted == 0 {
