@@ -31,6 +31,11 @@ pub enum StepBody {
     Input(TaskInput),
     /// A model's finished answer.
     Model(ModelStep),
+    /// Model calls that gave no answer, when none followed that did.
+    Tried {
+        /// The calls, oldest first.
+        tries: Vec<ModelTry>,
+    },
     /// The mark before a `once` tool is called.
     ToolStarted {
         /// The call that begins.
@@ -96,6 +101,7 @@ impl StepBody {
         match self {
             Self::Input(_) => "input",
             Self::Model(_) => "model",
+            Self::Tried { .. } => "tried",
             Self::ToolStarted { .. } => "tool_started",
             Self::Tool(_) => "tool",
             Self::Rejected { .. } => "rejected",

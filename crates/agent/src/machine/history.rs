@@ -148,6 +148,12 @@ impl History {
         self.next_seq = seq + 1;
         match body {
             StepBody::Model(step) => self.apply_model(rules, seq, step),
+            StepBody::Tried { tries } => {
+                for tried in tries {
+                    self.usage += tried.usage;
+                    self.counted += tried.usage;
+                }
+            }
             StepBody::ToolStarted { call_id, .. } => {
                 if let Some((_, state)) = self.call_mut(call_id) {
                     *state = CallState::Pending { started: true };

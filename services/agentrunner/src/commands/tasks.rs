@@ -305,6 +305,7 @@ fn kind(step: &domain::Step) -> String {
             let took = words::duration(std::time::Duration::from_millis(model.duration_ms));
             format!("model  {} · {} · {took}", model.model, words::count(model.usage.total(), "token"))
         }
+        StepBody::Tried { tries } => format!("tried  {}", words::count(tries.len() as u64, "model call")),
         StepBody::ToolStarted { tool, .. } => format!("tool_started  {tool}"),
         StepBody::Tool(tool) => format!("tool  {}", tool.tool),
         StepBody::Probed { tool, .. } => format!("probed  {tool}"),

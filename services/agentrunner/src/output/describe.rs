@@ -68,6 +68,10 @@ pub fn steps(step: &Step) -> Vec<Line> {
             let said = (!model.text.is_empty()).then(|| Line::new(Mark::Said, &model.text));
             said.into_iter().chain(model.tool_calls.iter().map(call)).collect()
         }
+        StepBody::Tried { tries } => {
+            let line = |tried: &domain::ModelTry| Line::new(Mark::Trouble, format!("{}: {}", tried.model, tried.failure));
+            tries.iter().map(line).collect()
+        }
         // The model's own step has told of the call.
         StepBody::ToolStarted { .. } => Vec::new(),
         StepBody::Tool(tool) => vec![answer(tool)],
