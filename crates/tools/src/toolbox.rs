@@ -286,11 +286,11 @@ mod tests {
     fn every_built_in_tool_refuses_arguments_that_it_does_not_know() {
         let spec = agent(json!({
             "name": "tester",
-            "tools": ["ask", "delegate", "echo", "http_request", "now", "wait"],
+            "tools": domain::agent::BUILT_IN_TOOLS,
             "delegates": ["helper"]
         }));
         let toolbox = builtin(BuiltinOptions::default()).for_agent(&spec);
-        assert_eq!(toolbox.specs().len(), 6);
+        assert_eq!(toolbox.specs().len(), domain::agent::BUILT_IN_TOOLS.len());
         for spec in toolbox.specs() {
             assert_eq!(spec.parameters["type"], "object", "{}", spec.name);
             assert_eq!(spec.parameters["additionalProperties"], false, "{}", spec.name);

@@ -12,7 +12,23 @@ use crate::file::{self, Read, position_of, within};
 pub use crate::file::MAX_FILE_BYTES;
 
 /// The tools that every platform has.
-pub const BUILT_IN_TOOLS: [&str; 6] = ["ask", "delegate", "echo", "http_request", "now", "wait"];
+pub const BUILT_IN_TOOLS: [&str; 13] = [
+    "ask",
+    "delegate",
+    "echo",
+    "http_request",
+    "list_agents",
+    "list_artifacts",
+    "now",
+    "read_artifact",
+    "recall",
+    "remember",
+    "send_message",
+    "wait",
+    "write_artifact",
+];
+/// The built-in tools that need agents to give work to.
+pub(super) const DELEGATING_TOOLS: [&str; 3] = ["delegate", "list_agents", "send_message"];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
 

@@ -1,11 +1,20 @@
 //! The tools that come with the platform: none of them can do harm beyond what its limits say.
 
+mod artifact;
 mod ask;
 mod clock;
 mod delegate;
 mod echo;
 mod http_request;
+mod list_agents;
+mod list_artifacts;
+mod memory;
+mod read_artifact;
+mod recall;
+mod remember;
+mod send_message;
 mod wait;
+mod write_artifact;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +42,14 @@ pub fn builtin(options: BuiltinOptions) -> Toolkit {
     toolkit.add(delegate::NAME, Arc::new(delegate::Delegate));
     toolkit.add(echo::NAME, Arc::new(echo::Echo));
     toolkit.add(http_request::NAME, Arc::new(http_request::HttpRequest::new(egress)));
+    toolkit.add(list_agents::NAME, Arc::new(list_agents::ListAgents));
+    toolkit.add(list_artifacts::NAME, Arc::new(list_artifacts::ListArtifacts));
+    toolkit.add(read_artifact::NAME, Arc::new(read_artifact::ReadArtifact));
+    toolkit.add(recall::NAME, Arc::new(recall::Recall));
+    toolkit.add(remember::NAME, Arc::new(remember::Remember));
+    toolkit.add(send_message::NAME, Arc::new(send_message::SendMessage));
     toolkit.add(wait::NAME, Arc::new(wait::Wait));
+    toolkit.add(write_artifact::NAME, Arc::new(write_artifact::WriteArtifact));
     toolkit
 }
 

@@ -6,3 +6,4 @@ mod local_tools;
 mod redirects;
 mod requests;
 mod support;
+mod workspace_tools;

@@ -73,7 +73,7 @@ pub(crate) fn now() -> Timestamp {
     "2030-01-31T09:00:00Z".parse().expect("a moment")
 }
 
-fn task(agent: &AgentSpec) -> Task {
+pub(crate) fn task(agent: &AgentSpec) -> Task {
     Task {
         id: TaskId(Uuid::from_u128(1)),
         namespace: Namespace::default(),
