@@ -36,6 +36,12 @@ pub use sample::in_memory;
 /// The scripted agent and its model.
 const AGENT: &str = "bench";
 
+/// Limits of every kind, out of reach.
+const LIMITS: &str = "\
+budget: {usd: 1000000, tokens: 1000000000000, tool_calls: 1000000000, per_hour: {usd: 1000000, tokens: 1000000000000}, per_day: {model_calls: 1000000000}}
+queue: {concurrency: 1000000, rate: {starts: 1000000, per: 1s}}
+";
+
 /// The arguments.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -49,6 +55,7 @@ Examples:
   agentrunner bench --concurrency 1 --tasks 2000
   agentrunner bench --repeat 5 --json
   agentrunner bench --http
+  agentrunner bench --limits
   agentrunner bench --url http://127.0.0.1:8003 --agent demo-tools --tasks 100")]
 pub struct BenchArgs {
     /// How many tasks a round has.
@@ -69,6 +76,10 @@ pub struct BenchArgs {
     /// Go through REST on the loopback interface instead of calling the use cases.
     #[arg(long)]
     pub http: bool,
+    /// Switch every limit on: budgets that each call is reserved in and settled with, and limits on what runs and starts at
+    /// once, all too large to be reached.
+    #[arg(long)]
+    pub limits: bool,
     /// Measure an agent of the platform that --url names instead of one in this process.
     #[arg(long, requires = "url", value_name = "NAME")]
     pub agent: Option<String>,
@@ -105,7 +116,7 @@ async fn elsewhere(url: &str, args: &BenchArgs) -> Result<Report, CommandError> 
 }
 
 async fn here(context: &Context, args: &BenchArgs) -> Result<Report, CommandError> {
-    let folder = Folder::make(args.data.as_deref().unwrap_or(&context.data))?;
+    let folder = Folder::make(args.data.as_deref().unwrap_or(&context.data), args.limits)?;
     let mut settings = load(context)?;
     settings.listen(Some([127, 0, 0, 1].into()), PortChoice::Random);
     settings.agents_dir(Some(&folder.agents()));
@@ -174,6 +185,7 @@ fn load_of(args: &BenchArgs, door: &'static str) -> Load {
         concurrency: args.concurrency,
         repeat: args.repeat,
         warm_up: warm_up(args),
+        limits: args.limits,
         release: !cfg!(debug_assertions),
     }
 }
@@ -196,13 +208,14 @@ struct Folder {
 
 impl Folder {
     /// Makes it beside `data`, so on the same disk.
-    fn make(data: &Path) -> Result<Self, CommandError> {
+    fn make(data: &Path, limits: bool) -> Result<Self, CommandError> {
         let name = format!(".agentrunner-bench-{}", SystemIds.uuid());
         let beside = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = Self { dir: beside.join(name) };
         let text = format!(
             "name: {AGENT}\nmodel: scripted/{AGENT}\ntools: [echo]\nlimits: {{max_steps: 10000, max_tool_calls: 10000, \
-             max_tokens: 1000000000}}\n"
+             max_tokens: 1000000000}}\n{}",
+            if limits { LIMITS } else { "" }
         );
         let made = std::fs::create_dir_all(folder.agents())
             .and_then(|()| std::fs::write(folder.agents().join("bench.yml"), text));

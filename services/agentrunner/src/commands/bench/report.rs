@@ -24,6 +24,8 @@ pub(super) struct Load {
     pub(super) repeat: u32,
     /// Tasks before the first round.
     pub(super) warm_up: usize,
+    /// Whether budgets and limits on what runs at once were on.
+    pub(super) limits: bool,
     /// False for a build without optimizations, whose numbers mean nothing.
     pub(super) release: bool,
 }
@@ -81,10 +83,11 @@ impl Report {
 
     /// For people.
     pub(super) fn table(&self, stream: Stream) -> String {
-        let Load { door, tasks, steps, bytes, concurrency, repeat, warm_up, release } = &self.load;
+        let Load { door, tasks, steps, bytes, concurrency, repeat, warm_up, limits, release } = &self.load;
         let mut text = format!(
             "{tasks} tasks of {steps} steps of {bytes} bytes, {concurrency} in flight, {repeat} rounds after a warm-up of \
-             {warm_up} ({door})\n"
+             {warm_up} ({door}{})\n",
+            if *limits { ", with every limit on" } else { "" }
         );
         if !release {
             text.push_str("this build is not optimized: build with --release for numbers that mean something\n");
