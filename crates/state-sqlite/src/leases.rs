@@ -5,13 +5,13 @@
 //! statements check status and epoch.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use domain::{Lease, TaskId, WorkerId};
+use domain::{BudgetAccount, Lease, Namespace, TaskId, WorkerId};
 use state::{LeaseBeat, Renewed};
 
 /// A held lease.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     /// The task's row.
     pub(crate) key: i64,
@@ -27,6 +27,25 @@ pub(crate) struct Held {
     pub(crate) next_seq: u32,
     /// It has a thread, a parent or sub-tasks, so that others hear of its end.
     pub(crate) related: bool,
+    /// What its calls are paid from; none when nothing is counted.
+    pub(crate) payer: Option<Arc<Payer>>,
+    /// How many of its reservations are not settled.
+    pub(crate) reserved: u32,
+}
+
+/// The accounts that a task's calls are paid from.
+#[derive(Debug)]
+pub(crate) struct Payer {
+    pub(crate) namespace: Namespace,
+    pub(crate) accounts: Vec<BudgetAccount>,
+}
+
+impl Payer {
+    /// The payer of a task; none without accounts.
+    pub(crate) fn of(namespace: &Namespace, accounts: &[BudgetAccount]) -> Option<Arc<Self>> {
+        let payer = || Arc::new(Self { namespace: namespace.clone(), accounts: accounts.to_vec() });
+        (!accounts.is_empty()).then(payer)
+    }
 }
 
 /// All leases that are held.
@@ -38,15 +57,15 @@ pub(crate) struct Leases {
 impl Leases {
     /// Finds the task of a lease that is still held.
     pub(crate) fn get(&self, lease: Lease) -> Option<Held> {
-        self.lock().get(&lease.task).filter(|held| held.epoch == lease.epoch).copied()
+        self.lock().get(&lease.task).filter(|held| held.epoch == lease.epoch).cloned()
     }
 
     pub(crate) fn insert(&self, task: TaskId, held: Held) {
         self.lock().insert(task, held);
     }
 
-    pub(crate) fn remove(&self, task: TaskId) {
-        self.lock().remove(&task);
+    pub(crate) fn remove(&self, task: TaskId) -> Option<Held> {
+        self.lock().remove(&task)
     }
 
     /// Changes what is known of a held task.

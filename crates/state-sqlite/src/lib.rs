@@ -9,6 +9,7 @@
 //! A data directory belongs to one process at a time, which makes the rest simple: no other writer, leases that die with
 //! their process, renewals that never touch the disk.
 
+mod accounts;
 mod checkpoint;
 mod codec;
 mod fault;
@@ -31,13 +32,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    Clock, Lease, Namespace, NewTask, Step, Task, TaskId, Thread, ThreadId, ThreadMessage, Timestamp, WorkerId,
+    Amount, BudgetLevel, Clock, Lease, Namespace, NewTask, Step, Task, TaskId, Thread, ThreadId, ThreadMessage,
+    Timestamp, WorkerId,
 };
 use serde_json::Value;
 use state::{
-    AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep, Page, Park, Purged,
-    PutCondition, Renewed, Retention, Signal, State, StateError, StateStats, StateValue, Submitted, TaskFilter,
-    Transition,
+    AccountView, Artifact, AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep,
+    Page, Park, Purged, PutCondition, Renewed, Reserve, ReserveId, Reserved, Retention, Signal, State, StateError,
+    StateStats, StateValue, Submitted, TaskFilter, Transition,
 };
 use tokio::sync::oneshot;
 
@@ -199,43 +201,55 @@ impl State for SqliteState {
         self.write(ops::Append { lease, steps }).await
     }
 
-    async fn reserve(
+    async fn reserve(&self, lease: Lease, steps: Vec<NewStep>, reserve: Reserve) -> Result<Reserved, StateError> {
+        let unpaid = self.leases.get(lease).is_some_and(|held| held.payer.is_none());
+        if unpaid && steps.is_empty() {
+            self.health.check()?;
+            return Ok(Reserved::Granted { warnings: Vec::new() });
+        }
+        let steps = EncodedStep::encode_all(&steps, self.threshold)?;
+        self.write(ops::ReserveCall { lease, steps, reserve }).await
+    }
+
+    async fn settle(&self, lease: Lease, id: ReserveId, spent: Amount) -> Result<(), StateError> {
+        self.health.check()?;
+        let open = self.leases.get(lease).is_some_and(|held| held.reserved > 0);
+        match id {
+            ReserveId::Model { seq } if open => self.write(ops::Settle { lease, seq, spent }).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn budget(
         &self,
-        lease: Lease,
-        steps: Vec<NewStep>,
-        reserve: state::Reserve,
-    ) -> Result<state::Reserved, StateError> {
-        let _ = reserve;
-        self.append(lease, steps).await?;
-        Ok(state::Reserved::Granted { warnings: Vec::new() })
+        namespace: &Namespace,
+        task: TaskId,
+        now: Timestamp,
+    ) -> Result<Vec<BudgetLevel>, StateError> {
+        let namespace = namespace.clone();
+        self.read(move |conn| accounts::levels(conn, &namespace, task, now)).await
     }
 
-    async fn settle(&self, _lease: Lease, _id: state::ReserveId, _spent: domain::Amount) -> Result<(), StateError> {
-        Ok(())
-    }
-
-    async fn budget(&self, _: &Namespace, _: TaskId, _: Timestamp) -> Result<Vec<domain::BudgetLevel>, StateError> {
-        Ok(Vec::new())
-    }
-
-    async fn accounts(&self, _: &Namespace, _: Timestamp) -> Result<Vec<state::AccountView>, StateError> {
-        Ok(Vec::new())
+    async fn accounts(&self, namespace: &Namespace, now: Timestamp) -> Result<Vec<AccountView>, StateError> {
+        let namespace = namespace.clone();
+        self.read(move |conn| accounts::list(conn, &namespace, now)).await
     }
 
     async fn gate(&self, _: &Namespace, _: TaskId, _: Timestamp) -> Result<Option<state::GateWait>, StateError> {
         Ok(None)
     }
 
-    async fn put_artifact(&self, _: Lease, _: state::Artifact) -> Result<(), StateError> {
-        Ok(())
+    async fn put_artifact(&self, lease: Lease, artifact: Artifact) -> Result<(), StateError> {
+        self.write(ops::PutArtifact { lease, artifact }).await
     }
 
-    async fn artifacts(&self, _: &Namespace, _: TaskId) -> Result<Vec<state::Artifact>, StateError> {
-        Ok(Vec::new())
+    async fn artifacts(&self, namespace: &Namespace, task: TaskId) -> Result<Vec<Artifact>, StateError> {
+        let namespace = namespace.clone();
+        self.read(move |conn| ops::artifacts::list(conn, &namespace, task)).await
     }
 
     async fn referenced(&self, digests: Vec<[u8; 32]>) -> Result<Vec<bool>, StateError> {
-        Ok(vec![true; digests.len()])
+        self.read(move |conn| ops::artifacts::referenced(conn, &digests)).await
     }
 
     async fn park(&self, lease: Lease, park: Park) -> Result<Transition, StateError> {

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use domain::{Failure, FailureKind, StepBody, TaskId, WorkerId};
+use domain::{Failure, FailureKind, StepBody, TaskId, Terms, WorkerId};
 use rusqlite::params;
 use state::{StateError, Transition};
 
 use crate::codec::status_column;
 use crate::fault::Written;
-use crate::leases::Held;
+use crate::leases::{Held, Payer};
+use crate::ops::budget;
 use crate::rows::{self, Head};
 use crate::tx::{End, Tx};
 
@@ -25,6 +26,7 @@ pub(crate) fn recover(tx: &Tx<'_>) -> Written<usize> {
             lose(tx, &head, MAX_LOSSES, now, &mut Transition::default())?;
         }
     }
+    budget::forfeit_all(tx)?;
     tx.clear_announcements()?;
     // A claim may have been answered without ever becoming durable: its epoch is not given again, or what its worker
     // had streamed would pass for what the next one says.
@@ -57,13 +59,16 @@ pub(crate) fn lose(
 
 /// Reads the leases that are held again from the record.
 pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
-    let sql = "SELECT key, id, epoch, worker, cancel_requested, losses FROM tasks WHERE status < 3 AND status = ?1";
+    let sql = "SELECT key, id, epoch, worker, cancel_requested, losses, terms, namespace, \
+         (SELECT count(*) FROM reservations WHERE task_key = tasks.key) FROM tasks WHERE status < 3 AND status = ?1";
     let mut found = HashMap::new();
     let mut statement = tx.statement(sql)?;
     let mut running = statement.query(params![status_column(domain::TaskStatus::Running)])?;
     while let Some(row) = running.next()? {
         let key = row.get(0)?;
         let task = TaskId(rows::uuid(row, 1)?);
+        let terms: Terms = rows::json_or_none(row, 6, "terms")?.unwrap_or_default();
+        let namespace = rows::namespace(row, 7)?;
         let held = Held {
             key,
             epoch: row.get(2)?,
@@ -74,6 +79,8 @@ pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
             next_seq: tx.next_seq(key)?,
             // To be on the safe side: only the way is longer.
             related: true,
+            payer: Payer::of(&namespace, &terms.accounts),
+            reserved: row.get(8)?,
         };
         found.insert(task, held);
     }

@@ -21,7 +21,7 @@ macro_rules! task_columns {
 macro_rules! head_columns {
     () => {
         "key, id, status, mode, priority, epoch, attempt, losses, cancel_requested, run_at, thread_key, parent, \
-         parent_call, told, worker, failure"
+         parent_call, told, worker, failure, terms IS NOT NULL"
     };
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn task(row: &Row<'_>) -> Written<TaskRow> {
     };
     let task = Task {
         id: TaskId(uuid(row, 1)?),
-        namespace: Namespace::new(text(row, 2)?).map_err(|error| corrupt("a namespace", error))?,
+        namespace: namespace(row, 2)?,
         idempotency_key: row.get(3)?,
         agent: agent(row, 4)?,
         agent_version: row.get(5)?,
@@ -128,6 +128,8 @@ pub(crate) struct Head {
     pub(crate) told: bool,
     pub(crate) worker: Option<WorkerId>,
     pub(crate) failure: Option<domain::Failure>,
+    /// It has limits or accounts.
+    pub(crate) has_terms: bool,
 }
 
 impl Head {
@@ -159,6 +161,7 @@ pub(crate) fn head(row: &Row<'_>) -> Written<Head> {
         told: row.get(13)?,
         worker: uuid_or_none(row, 14)?.map(WorkerId),
         failure: json_or_none(row, 15, "a failure")?,
+        has_terms: row.get(16)?,
     })
 }
 
@@ -258,6 +261,11 @@ pub(crate) fn uuid(row: &Row<'_>, at: usize) -> Written<Uuid> {
     uuid_or_none(row, at)?.ok_or_else(|| Fault::Refused(corrupt("an id", "missing")))
 }
 
+/// Reads a namespace.
+pub(crate) fn namespace(row: &Row<'_>, at: usize) -> Written<Namespace> {
+    Ok(Namespace::new(text(row, at)?).map_err(|error| corrupt("a namespace", error))?)
+}
+
 /// Reads an agent's name.
 pub(crate) fn agent(row: &Row<'_>, at: usize) -> Written<AgentName> {
     Ok(AgentName::new(text(row, at)?).map_err(|error| corrupt("an agent's name", error))?)
@@ -279,7 +287,8 @@ fn time_or_none(row: &Row<'_>, at: usize) -> Written<Option<domain::Timestamp>> 
     Ok(row.get::<_, Option<i64>>(at)?.map(timestamp).transpose()?)
 }
 
-fn json_or_none<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize, what: &str) -> Written<Option<T>> {
+/// Reads JSON that may be absent; `what` names it in errors.
+pub(crate) fn json_or_none<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize, what: &str) -> Written<Option<T>> {
     let Some(json) = row.get_ref(at)?.as_str_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
     Ok(Some(serde_json::from_str(json).map_err(|error| corrupt(what, error))?))
 }

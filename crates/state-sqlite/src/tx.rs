@@ -1,7 +1,8 @@
 //! The open transaction, and the changes of status that several operations share.
 
 use domain::{
-    ChildOutcome, Clock, Failure, Namespace, Resolution, Step, StepBody, Task, TaskId, TaskStatus, Timestamp, Usage,
+    Amount, ChildOutcome, Clock, Failure, Namespace, Resolution, Step, StepBody, Task, TaskId, TaskStatus, Timestamp,
+    Usage,
 };
 use rusqlite::types::Null;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params};
@@ -11,6 +12,7 @@ use state::{StateError, Transition};
 use crate::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 use crate::fault::{Fault, Written};
 use crate::leases::Leases;
+use crate::ops::budget;
 use crate::rows::{self, Head, TaskRow};
 
 /// `announced_at` of a queued task that must wait for an earlier one of its thread.
@@ -22,6 +24,8 @@ pub(crate) struct EncodedStep {
     pub(crate) seq: u32,
     pub(crate) at: i64,
     pub(crate) body: Body,
+    /// What a model's step used; it settles the reservation of its call.
+    pub(crate) used: Option<Amount>,
 }
 
 /// How a task ends.
@@ -154,7 +158,7 @@ impl Tx<'_> {
         let changed = self.execute(sql, params![head.key, from, head.epoch, run_at.map(micros), announced_at])?;
         self.expect_one(changed, head)?;
         if head.status == TaskStatus::Running {
-            self.leases.remove(head.id);
+            self.end_lease(head.id)?;
         }
         match head.thread_key {
             Some(thread_key) => self.settle_thread(thread_key, now, transition)?,
@@ -162,6 +166,14 @@ impl Tx<'_> {
             None => transition.ready.push(head.ready()),
         }
         Ok(())
+    }
+
+    /// Ends a lease: what is still reserved under it counts as spent.
+    pub(crate) fn end_lease(&self, task: TaskId) -> Written<()> {
+        match self.leases.remove(task) {
+            Some(held) if held.reserved > 0 => budget::forfeit(self, held.key),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the first task of a thread go, unless one is under way.
@@ -229,7 +241,7 @@ impl Tx<'_> {
         let changed = self.write_end(from, status, failure.as_ref(), usage, at)?;
         self.expect_one(changed, head)?;
         match head.status {
-            TaskStatus::Running => self.leases.remove(head.id),
+            TaskStatus::Running => self.end_lease(head.id)?,
             TaskStatus::Waiting => {
                 self.execute("DELETE FROM waits WHERE task_key = ?1", params![head.key])?;
             }

@@ -1,9 +1,10 @@
 //! Appends finished steps to the journal of a task that its writer still holds.
 
-use domain::{Lease, StepBody};
+use domain::{Amount, Lease, StepBody};
 use rusqlite::params;
 use state::{NewStep, StateError};
 
+use super::budget::settle_by_step;
 use crate::codec::{Body, STEPS_MAX, WORKER_STEPS_MAX, micros, step_place};
 use crate::fault::Written;
 use crate::leases::Held;
@@ -33,7 +34,13 @@ impl EncodedStep {
         if seq >= WORKER_STEPS_MAX {
             return Err(StateError::TooLarge(format!("a journal has at most {STEPS_MAX} steps")));
         }
-        Ok(Self { seq, at, body: Body::encode(body, threshold, "a step")? })
+        let used = match body {
+            StepBody::Model(model) => {
+                Some(Amount { usd: model.usage.cost, tokens: model.usage.total(), ..Amount::default() })
+            }
+            _ => None,
+        };
+        Ok(Self { seq, at, body: Body::encode(body, threshold, "a step")?, used })
     }
 }
 
@@ -46,7 +53,7 @@ impl Write for Append {
 
     fn apply(self, tx: &Tx<'_>) -> Written<()> {
         let held = held(tx, self.lease)?;
-        append(tx, self.lease, held, &self.steps)?;
+        append(tx, self.lease, &held, &self.steps)?;
         Ok(())
     }
 }
@@ -58,7 +65,7 @@ pub(crate) fn held(tx: &Tx<'_>, lease: Lease) -> Written<Held> {
 }
 
 /// Appends steps; those that are there already must be the same. Returns the number of the next one.
-pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: Held, steps: &[EncodedStep]) -> Written<u32> {
+pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: &Held, steps: &[EncodedStep]) -> Written<u32> {
     // All is checked before anything is written.
     let mut next = held.next_seq;
     for step in steps {
@@ -79,12 +86,17 @@ pub(crate) fn append(tx: &Tx<'_>, lease: Lease, held: Held, steps: &[EncodedStep
         if step.seq != seq {
             continue;
         }
-        let EncodedStep { at, body, .. } = step;
+        let EncodedStep { at, body, used, .. } = step;
         let inserted =
             insert.execute(params![step_place(held.key, seq), lease.epoch, at, body.enc, body.bytes, held.key])?;
         if inserted == 0 {
             tx.leases.remove(lease.task);
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
+        }
+        if held.reserved > 0
+            && let Some(used) = used
+        {
+            settle_by_step(tx, lease, held.key, seq, *used)?;
         }
         seq += 1;
     }

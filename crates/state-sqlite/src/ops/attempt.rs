@@ -35,7 +35,7 @@ impl Write for FailAttempt {
         if seq != owned.next_seq {
             return Err(StateError::StepConflict { task: lease.task, seq }.into());
         }
-        append(tx, lease, owned, &[EncodedStep::of(seq, micros(at), &body, tx.threshold)?])?;
+        append(tx, lease, &owned, &[EncodedStep::of(seq, micros(at), &body, tx.threshold)?])?;
         tx.execute("UPDATE tasks SET attempt = ?2 WHERE key = ?1", params![head.key, attempt])?;
         tx.queue(&head, Some(retry_at), at, &mut transition)?;
         Ok(transition)

@@ -6,7 +6,7 @@ use state::{Claim, Claimed, StateError};
 
 use crate::codec::{message_key, micros, step_place, step_seq, stored_time};
 use crate::fault::Written;
-use crate::leases::Held;
+use crate::leases::{Held, Payer};
 use crate::rows::{self, RawMessage, RawStep, TaskRow};
 use crate::tx::Tx;
 use crate::writer::Write;
@@ -76,6 +76,8 @@ impl Write for ClaimTask {
             losses,
             next_seq: steps.last().map_or(0, |step| step_seq(step.place) + 1),
             related: thread_key.is_some() || task.parent.is_some() || tx.has_children(task.id)?,
+            payer: Payer::of(&task.namespace, &task.terms.accounts),
+            reserved: 0,
         };
         tx.leases.insert(task.id, held);
         failpoint::hit("C10");

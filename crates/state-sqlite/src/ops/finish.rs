@@ -66,7 +66,7 @@ impl Write for FinishTask {
             }
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
         };
-        append(tx, lease, owned, &self.steps)?;
+        append(tx, lease, &owned, &self.steps)?;
         if owned.related {
             let head = tx.head_at(owned.key)?;
             if let Some(thread_key) = head.thread_key {
@@ -81,7 +81,7 @@ impl Write for FinishTask {
                 tx.leases.remove(lease.task);
                 return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
             }
-            tx.leases.remove(lease.task);
+            tx.end_lease(lease.task)?;
             transition.ended.push((lease.task, self.status));
         }
         failpoint::hit("C17");

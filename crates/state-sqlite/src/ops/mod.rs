@@ -1,7 +1,9 @@
 //! The operations that write, one a file: each says what must hold, then changes rows.
 
 mod append;
+pub(crate) mod artifacts;
 mod attempt;
+pub(crate) mod budget;
 mod claim;
 mod due;
 mod expire;
@@ -15,7 +17,9 @@ mod submit;
 mod values;
 
 pub(crate) use append::Append;
+pub(crate) use artifacts::PutArtifact;
 pub(crate) use attempt::{FailAttempt, Release};
+pub(crate) use budget::{ReserveCall, Settle};
 pub(crate) use claim::{ClaimTask, RawClaimed};
 pub(crate) use due::FindDue;
 pub(crate) use expire::Expire;

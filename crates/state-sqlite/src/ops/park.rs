@@ -48,11 +48,11 @@ impl Write for ParkTask {
         if head.cancel {
             // What was finished is kept; it stops instead of waiting.
             steps.pop();
-            append(tx, lease, owned, &steps)?;
+            append(tx, lease, &owned, &steps)?;
             tx.end(&head, End::cancelled(), at, &mut transition)?;
             return Ok(transition);
         }
-        append(tx, lease, owned, &steps)?;
+        append(tx, lease, &owned, &steps)?;
         let mut recorded_as = HashMap::with_capacity(children.len());
         for child in children {
             let wanted = child.id();
@@ -65,7 +65,7 @@ impl Write for ParkTask {
         if tx.execute(sql, params![head.key, lease.epoch])? != 1 {
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
         }
-        tx.leases.remove(lease.task);
+        tx.end_lease(lease.task)?;
         let head = Head { status: TaskStatus::Waiting, ..head };
         let mut open = 0;
         for wait in &waits {

@@ -4,6 +4,7 @@ use domain::{TaskId, Timestamp};
 use rusqlite::params;
 use state::{Purged, Retention};
 
+use super::{artifacts, budget};
 use crate::codec::{micros, status_column};
 use crate::fault::Written;
 use crate::rows::Head;
@@ -39,6 +40,7 @@ impl Write for Purge {
                 purged.tasks += 1;
             }
         }
+        budget::purge_windows(tx, self.now, self.limit)?;
         let sql = "DELETE FROM idempotency WHERE (namespace, key) IN \
              (SELECT namespace, key FROM idempotency WHERE status IS NOT NULL AND created_at <= ?1 LIMIT ?2)";
         let rest = limit.saturating_sub(rows) as i64;
@@ -64,6 +66,8 @@ fn delete(tx: &Tx<'_>, head: &Head) -> Written<u64> {
     let sql = "UPDATE idempotency SET status = ?2 \
          WHERE (namespace, key) IN (SELECT namespace, idempotency_key FROM tasks WHERE key = ?1)";
     tx.execute(sql, params![head.key, status_column(head.status)])?;
+    budget::purge_task(tx, head)?;
+    artifacts::forget(tx, head.key)?;
     Ok(tx.forget(head.key)? as u64)
 }
 
