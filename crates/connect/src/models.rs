@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_chosen_before_the_local_model_and_is_never_told() {
         let found = discover(&ModelSettings { openai_api_key: Secret::new("canary-4711"), ..settings() }).await;
-        assert_eq!(found.models.default_name(), Some("openai/gpt-5-mini"));
+        assert_eq!(found.models.default_name().as_deref(), Some("openai/gpt-5-mini"));
         assert_eq!(chosen(&found), ["OPENAI_API_KEY"]);
         assert!(!format!("{:?}", found.findings).contains("canary-4711"));
         assert!(!found.fetch_local, "what is not used is not fetched");
@@ -287,7 +287,7 @@ mod tests {
             ..settings()
         })
         .await;
-        assert_eq!(found.models.default_name(), Some(named.as_str()));
+        assert_eq!(found.models.default_name().as_deref(), Some(named.as_str()));
         assert_eq!(chosen(&found), ["AGENTRUNNER_MODEL"]);
     }
 
@@ -299,7 +299,7 @@ mod tests {
             ..settings()
         })
         .await;
-        assert_eq!(found.models.default_name(), Some("openai/tiny"));
+        assert_eq!(found.models.default_name().as_deref(), Some("openai/tiny"));
     }
 
     #[cfg(feature = "local-models")]
@@ -313,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_address_is_told_and_passed_over() {
         let found = discover(&ModelSettings { openai_base_url: "not a url".to_owned(), ..settings() }).await;
-        assert_ne!(found.models.default_name(), Some("openai/gpt-5-mini"));
+        assert_ne!(found.models.default_name().as_deref(), Some("openai/gpt-5-mini"));
         assert!(found.findings.iter().any(|finding| !finding.found && finding.why.contains("URL")));
     }
 
@@ -365,7 +365,7 @@ mod tests {
     async fn a_local_file_that_is_named_is_the_default_and_nothing_is_fetched() {
         let found =
             discover(&ModelSettings { agentrunner_local_model: "/models/mine.gguf".to_owned(), ..settings() }).await;
-        assert_eq!(found.models.default_name(), Some("local/mine"));
+        assert_eq!(found.models.default_name().as_deref(), Some("local/mine"));
         assert!(!found.fetch_local);
     }
 }

@@ -19,7 +19,10 @@ use serde_json::Value;
 pub use arguments::{ArgumentsError, parse_arguments};
 pub use error::LlmError;
 pub use estimate::{estimate_usage, most_tokens, tokens_of};
-pub use models::{Candidate, ModelInfo, Models, Provider, Route};
+pub use models::{
+    BreakerSettings, BreakerState, Candidate, Catalogue, LastError, ModelInfo, ModelStatus, ModelTerms, Models,
+    NodeHealth, NodeLimits, NodeSettings, Provider, Route, Target,
+};
 pub use observe::observed;
 pub use price::Price;
 

@@ -36,6 +36,20 @@ impl Price {
         Usd(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 
+    /// The higher of both in each part.
+    #[must_use]
+    pub fn dearer(self, other: Self) -> Self {
+        let cached = self.cached_input.unwrap_or(self.input).max(other.cached_input.unwrap_or(other.input));
+        let written = self.cache_write.unwrap_or(self.input).max(other.cache_write.unwrap_or(other.input));
+        let input = self.input.max(other.input);
+        Self {
+            input,
+            output: self.output.max(other.output),
+            cached_input: (cached != input).then_some(cached),
+            cache_write: (written != input).then_some(written),
+        }
+    }
+
     /// The most that so many tokens can cost, whatever the cache does.
     pub fn most(&self, input_tokens: u64, output_tokens: u64) -> Usd {
         let input = [self.cached_input, self.cache_write].into_iter().flatten().fold(self.input, Usd::max);

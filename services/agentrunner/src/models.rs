@@ -29,7 +29,7 @@ impl Prepared {
 /// `only` or one that it may delegate to, else by any.
 pub async fn prepare(context: &Context, settings: &Settings, only: Option<&str>) -> Prepared {
     let Discovery { models, findings, fetch_local } = discover(&settings.models).await;
-    if fetch_local && default_is_wanted(&settings.configs.agent_config_dir, only, models.default_name()) {
+    if fetch_local && default_is_wanted(&settings.configs.agent_config_dir, only, models.default_name().as_deref()) {
         fetch(context).await;
     }
     Prepared { models, findings }
@@ -80,7 +80,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
             Finding::ok(&name, finding.why)
         })
         .collect();
-    told.push(match models.default_name() {
+    told.push(match models.default_name().as_deref() {
         Some(name) if fetch_local => Finding::bad(
             "default model",
             Status::Warning,
