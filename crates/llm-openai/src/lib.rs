@@ -1,20 +1,15 @@
-//! Chat models behind the chat completions protocol of OpenAI, which many servers speak: OpenAI itself, vLLM, llama.cpp,
-//! LM Studio, Ollama, and most hosted providers.
+//! Chat models behind the two protocols of OpenAI: chat completions, which many servers speak (OpenAI itself, vLLM,
+//! llama.cpp, LM Studio, Ollama, and most hosted providers), and responses, which keeps a model's reasoning.
 //!
-//! The protocol is read strictly, because what comes over it is about to be done: an answer counts when its finish reason
-//! has arrived and every tool call is one whole JSON object; anything else is an error, and nothing is mended here.
+//! Both are read strictly, because what comes over them is about to be done: an answer counts when it has said why it
+//! ended and every tool call is one whole JSON object; anything else is an error, and nothing is mended here.
 //! What goes out and what may come in are our own types, so that no library decides for us what a broken answer means.
 
-mod adapter;
-mod answer;
-mod chunk;
+mod chat;
 mod config;
-mod failure;
-mod http;
-mod request;
-mod retry_after;
-mod sse;
+mod embeddings;
+mod models;
 
-pub use adapter::OpenAi;
-pub use config::{ApiKey, ConfigError, Limits, OpenAiConfig};
-pub use http::{http_client, install_tls};
+pub use chat::OpenAi;
+pub use config::OpenAiConfig;
+pub use llm_http::{ApiKey, ConfigError, Limits, http_client, install_tls};

@@ -184,7 +184,7 @@ async fn an_error_in_the_middle_of_a_stream_keeps_its_kind() {
     assert!(matches!(long, Err(LlmError::ContextTooLong { .. })), "{long:?}");
     let document = Reply::error(200, "model_not_found", "no such model");
     let document = answer_to(document).await;
-    assert!(matches!(document, Err(LlmError::Unavailable { .. })), "{document:?}");
+    assert!(matches!(document, Err(LlmError::Refused { .. })), "{document:?}");
 }
 
 #[tokio::test]

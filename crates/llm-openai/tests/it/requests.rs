@@ -1,6 +1,6 @@
 //! What is sent.
 
-use domain::{Effect, Message, ToolCall, ToolSpec, UnknownPolicy};
+use domain::{Message, ToolCall, ToolSpec};
 use llm_openai::ApiKey;
 use serde_json::json;
 
@@ -19,17 +19,11 @@ async fn a_request_says_everything_in_the_protocols_words() {
         Message::Assistant {
             text: String::new(),
             tool_calls: vec![ToolCall { id: "a".to_owned(), name: "pay".to_owned(), arguments: json!({ "x": "\"" }) }],
+            reasoning: Vec::new(),
         },
         Message::Tool { call_id: "a".to_owned(), text: "paid".to_owned() },
     ];
-    rich.tools = vec![ToolSpec {
-        name: "pay".to_owned(),
-        description: "Pays.".to_owned(),
-        parameters: json!({ "type": "object" }),
-        effect: Effect::Once,
-        on_unknown: UnknownPolicy::Ask,
-        timeout: std::time::Duration::from_secs(1),
-    }];
+    rich.tools = vec![ToolSpec::new("pay", "Pays.", json!({ "type": "object" }), std::time::Duration::from_secs(1))];
     rich.output_schema = Some(json!({ "type": "object", "required": ["a"] }));
     rich.temperature = Some(0.5);
     rich.max_output_tokens = Some(100);

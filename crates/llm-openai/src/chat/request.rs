@@ -1,26 +1,40 @@
 //! A request in the protocol's words.
 
-use domain::{Message, ToolCall, ToolSpec};
+use std::borrow::Cow;
+
+use domain::agent::Effort;
+use domain::{Image, Message, ToolCall, ToolSpec};
 use llm::ChatRequest;
+use llm_http::{ImageError, WireNames, image_source};
 use serde::Serialize;
 use serde_json::Value;
 
 /// What a server may not know; each is left out, or said otherwise, once it complained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Features {
+pub(super) struct Features {
     /// Usage at the end of a stream.
-    pub(crate) stream_options: bool,
+    stream_options: bool,
     /// Answers that match a schema.
-    pub(crate) response_format: bool,
+    response_format: bool,
     /// The output limit by its old name, which most servers know; new models of OpenAI want the new one.
-    pub(crate) max_tokens: bool,
+    max_tokens: bool,
+    /// How much a model thinks.
+    reasoning_effort: bool,
+    /// Randomness, which models that think do not let be chosen.
+    temperature: bool,
 }
 
 impl Features {
-    pub(crate) const ALL: Self = Self { stream_options: true, response_format: true, max_tokens: true };
+    pub(super) const ALL: Self = Self {
+        stream_options: true,
+        response_format: true,
+        max_tokens: true,
+        reasoning_effort: true,
+        temperature: true,
+    };
 
     /// The features without the one that the complaint names, if it is one that the request made use of.
-    pub(crate) fn without_what_is_named(self, complaint: &str, request: &ChatRequest) -> Option<Self> {
+    pub(super) fn without_what_is_named(self, complaint: &str, request: &ChatRequest) -> Option<Self> {
         if self.stream_options && complaint.contains("stream_options") {
             return Some(Self { stream_options: false, ..self });
         }
@@ -29,6 +43,12 @@ impl Features {
         }
         if self.max_tokens && request.max_output_tokens.is_some() && complaint.contains("max_completion_tokens") {
             return Some(Self { max_tokens: false, ..self });
+        }
+        if self.reasoning_effort && request.effort.is_some() && complaint.contains("reasoning_effort") {
+            return Some(Self { reasoning_effort: false, ..self });
+        }
+        if self.temperature && request.temperature.is_some() && complaint.contains("'temperature'") {
+            return Some(Self { temperature: false, ..self });
         }
         None
     }
@@ -51,6 +71,8 @@ struct Body<'a> {
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<Effort>,
 }
 
 #[derive(Serialize)]
@@ -65,7 +87,7 @@ enum WireMessage<'a> {
         content: &'a str,
     },
     User {
-        content: &'a str,
+        content: Content<'a>,
     },
     Assistant {
         content: &'a str,
@@ -78,6 +100,26 @@ enum WireMessage<'a> {
     },
 }
 
+/// Many servers know words alone, so parts are used only where there are pictures.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Words(&'a str),
+    Parts(Vec<Part<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl<'a> },
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: &'a str,
+}
+
 #[derive(Serialize)]
 struct WireCall<'a> {
     id: &'a str,
@@ -87,7 +129,7 @@ struct WireCall<'a> {
 
 #[derive(Serialize)]
 struct WireFunction<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     /// JSON within a string: the protocol wants it so.
     arguments: String,
 }
@@ -100,7 +142,7 @@ struct WireTool<'a> {
 
 #[derive(Serialize)]
 struct WireToolFunction<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     description: &'a str,
     parameters: &'a Value,
 }
@@ -119,41 +161,64 @@ struct JsonSchema<'a> {
     strict: bool,
 }
 
+/// Why a request cannot be said in the protocol's words.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("the request cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
 /// The body of a request.
-pub(crate) fn body(request: &ChatRequest, features: Features) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn body(request: &ChatRequest, names: &WireNames, features: Features) -> Result<Vec<u8>, BodyError> {
     let limit = request.max_output_tokens;
-    serde_json::to_vec(&Body {
+    let messages: Result<Vec<_>, ImageError> = request.messages.iter().map(|said| message(said, names)).collect();
+    Ok(serde_json::to_vec(&Body {
         model: &request.model,
-        messages: request.messages.iter().map(message).collect(),
+        messages: messages?,
         stream: true,
         stream_options: features.stream_options.then_some(StreamOptions { include_usage: true }),
-        tools: request.tools.iter().map(tool).collect(),
+        tools: request.tools.iter().map(|spec| tool(spec, names)).collect(),
         response_format: request.output_schema.as_ref().filter(|_| features.response_format).map(|schema| {
             ResponseFormat { r#type: "json_schema", json_schema: JsonSchema { name: "answer", schema, strict: false } }
         }),
-        temperature: request.temperature,
+        temperature: request.temperature.filter(|_| features.temperature),
         max_tokens: limit.filter(|_| features.max_tokens),
         max_completion_tokens: limit.filter(|_| !features.max_tokens),
+        reasoning_effort: request.effort.filter(|_| features.reasoning_effort),
+    })?)
+}
+
+/// What a model thought before has no place in this protocol, so it is not sent back.
+fn message<'a>(message: &'a Message, names: &'a WireNames) -> Result<WireMessage<'a>, ImageError> {
+    Ok(match message {
+        Message::System { text } => WireMessage::System { content: text },
+        Message::User { text, images } if images.is_empty() => WireMessage::User { content: Content::Words(text) },
+        Message::User { text, images } => WireMessage::User { content: Content::Parts(parts(text, images)?) },
+        Message::Assistant { text, tool_calls, .. } => WireMessage::Assistant {
+            content: text,
+            tool_calls: tool_calls.iter().map(|asked| call(asked, names)).collect(),
+        },
+        Message::Tool { call_id, text } => WireMessage::Tool { tool_call_id: call_id, content: text },
     })
 }
 
-fn message(message: &Message) -> WireMessage<'_> {
-    match message {
-        Message::System { text } => WireMessage::System { content: text },
-        Message::User { text, .. } => WireMessage::User { content: text },
-        Message::Assistant { text, tool_calls, .. } => {
-            WireMessage::Assistant { content: text, tool_calls: tool_calls.iter().map(call).collect() }
-        }
-        Message::Tool { call_id, text } => WireMessage::Tool { tool_call_id: call_id, content: text },
-    }
+fn parts<'a>(text: &'a str, images: &'a [Image]) -> Result<Vec<Part<'a>>, ImageError> {
+    let words = Some(Part::Text { text }).filter(|_| !text.is_empty());
+    let pictures = images.iter().map(|image| {
+        image_source(image)?;
+        Ok(Part::ImageUrl { image_url: ImageUrl { url: image.url.trim() } })
+    });
+    words.map(Ok).into_iter().chain(pictures).collect()
 }
 
-fn call(call: &ToolCall) -> WireCall<'_> {
-    let function = WireFunction { name: &call.name, arguments: call.arguments.to_string() };
+fn call<'a>(call: &'a ToolCall, names: &'a WireNames) -> WireCall<'a> {
+    let function = WireFunction { name: names.wire(&call.name), arguments: call.arguments.to_string() };
     WireCall { id: &call.id, r#type: "function", function }
 }
 
-fn tool(spec: &ToolSpec) -> WireTool<'_> {
+fn tool<'a>(spec: &'a ToolSpec, names: &'a WireNames) -> WireTool<'a> {
     let ToolSpec { name, description, parameters, .. } = spec;
-    WireTool { r#type: "function", function: WireToolFunction { name, description, parameters } }
+    WireTool { r#type: "function", function: WireToolFunction { name: names.wire(name), description, parameters } }
 }

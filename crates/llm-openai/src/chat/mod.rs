@@ -1,0 +1,114 @@
+//! Chat completions: one call, said anew with fewer features when the server does not know one.
+
+mod answer;
+mod chunk;
+mod request;
+
+use async_trait::async_trait;
+use llm::{ChatAnswer, ChatModel, ChatRequest, DeltaSink, EmbedRequest, Embeddings, LlmError};
+use llm_http::{Asked, ConfigError, Events, Failed, Flaw, LONGEST_CALL, Server, Spoken, WireNames, in_time};
+use reqwest::Url;
+use tokio::time::Instant;
+
+use crate::config::{OpenAiConfig, WORDS};
+use crate::embeddings::embed;
+use crate::models::list_models;
+use answer::Assembly;
+use chunk::Chunk;
+use request::{Features, body};
+
+/// Speaks the chat completions protocol with one server.
+#[derive(Debug)]
+pub struct OpenAi {
+    server: Server,
+    url: Url,
+}
+
+impl OpenAi {
+    /// Checks the configuration. The client should come from `http_client`: one that follows redirects carries the key away.
+    pub fn new(config: OpenAiConfig, http: reqwest::Client) -> Result<Self, ConfigError> {
+        let server = Server::new(config.into(), WORDS, http)?;
+        Ok(Self { url: server.url("chat/completions"), server })
+    }
+
+    /// The names of the server's models, sorted; asked once, without repetition.
+    pub async fn list_models(&self) -> Result<Vec<String>, LlmError> {
+        list_models(&self.server).await
+    }
+
+    /// Asks until there is an answer, or nothing more that can harmlessly be tried.
+    async fn converse(
+        &self,
+        request: &ChatRequest,
+        on_delta: &DeltaSink<'_>,
+        deadline: Instant,
+    ) -> Result<ChatAnswer, LlmError> {
+        let asked = self.server.asked_to_chat(request);
+        let names = WireNames::of(request);
+        let spoken = Spoken::default();
+        let on_delta = spoken.noting(on_delta);
+        let mut retries = self.server.retries(deadline);
+        let mut features = Features::ALL;
+        loop {
+            let failed = match self.attempt(&asked, request, &names, features, &on_delta).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            match features.without_what_is_named(failed.complaint(), request) {
+                Some(fewer) => features = fewer,
+                None => retries.pause(failed, spoken.anything()).await?,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        asked: &Asked<'_>,
+        request: &ChatRequest,
+        names: &WireNames,
+        features: Features,
+        on_delta: &DeltaSink<'_>,
+    ) -> Result<ChatAnswer, Failed> {
+        let body = body(request, names, features).map_err(|error| asked.not_sendable(&error))?;
+        let request_bytes = body.len();
+        let limits = self.server.limits();
+        let response = asked.send(self.server.post(&self.url, body)).await?;
+        let mut stream = asked.listen(response, Events::new(limits.line_bytes), limits, request.idle_timeout).await?;
+        let mut assembly = Assembly::new(limits.tool_calls);
+        while let Some(event) = stream.next().await? {
+            if event.data.trim() == "[DONE]" {
+                stream.finish().await;
+                break;
+            }
+            // The parser's own message would repeat what the model said.
+            let chunk: Chunk = serde_json::from_str(&event.data).map_err(|_| asked.invalid(&Flaw::NotAChunk))?;
+            if let Some(error) = chunk.error.as_ref().filter(|error| !error.is_null()) {
+                return Err(asked.broke_off(&llm_http::Complaint::from_value(error)));
+            }
+            assembly.take(chunk, on_delta).map_err(|flaw| asked.invalid(&flaw))?;
+            stream.heard();
+            if assembly.is_ended() {
+                stream.ended();
+            }
+        }
+        assembly.complete(names, request_bytes).map_err(|flaw| asked.invalid(&flaw))
+    }
+}
+
+#[async_trait]
+impl ChatModel for OpenAi {
+    async fn chat(&self, request: &ChatRequest, on_delta: &DeltaSink<'_>) -> Result<ChatAnswer, LlmError> {
+        let limit = request.timeout.min(LONGEST_CALL);
+        let call = self.converse(request, on_delta, Instant::now() + limit);
+        llm::observed(self.server.provider(), request, in_time(&self.server.full_name(&request.model), limit, call))
+            .await
+    }
+
+    async fn embed(&self, request: &EmbedRequest) -> Result<Embeddings, LlmError> {
+        embed(&self.server, request).await
+    }
+
+    async fn list(&self) -> Result<Vec<String>, LlmError> {
+        self.list_models().await
+    }
+}
