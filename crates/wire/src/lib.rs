@@ -4,6 +4,9 @@
 //! fields; answers may grow fields, and a client ignores those that it does not know.
 
 mod agent;
+mod approval;
+mod artifact;
+mod budget;
 mod journal;
 mod page;
 mod platform;
@@ -15,12 +18,15 @@ mod thread;
 mod waiting;
 
 pub use agent::{AgentStatus, AgentView};
+pub use approval::{ApprovalStatus, ApprovalView, DecideApproval, Decision};
+pub use artifact::ArtifactView;
+pub use budget::{AccountView, AmountView, BudgetEvent, BudgetView, DecideBudget};
 pub use journal::JournalStep;
 pub use page::Page;
 pub use platform::{ModelView, PoolStats, PoolView};
 pub use schema::{AgentSpecSchema, ExecutionModeSchema, FailureSchema, TaskInputSchema, TaskStatusSchema, UsageSchema};
-pub use stream::{DeltaEvent, RestartEvent, StatusEvent, event_name};
-pub use submit::{InputBody, RetryBody, SignalBody, SubmitTask};
+pub use stream::{DeltaEvent, ProgressEvent, RestartEvent, StatusEvent, event_name};
+pub use submit::{ImageBody, InputBody, RetryBody, SignalBody, SubmitTask};
 pub use task::{ParentView, TaskLinks, TaskView};
 pub use thread::{MessageView, ThreadView};
 pub use waiting::WaitingFor;

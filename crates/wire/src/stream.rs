@@ -18,6 +18,10 @@ pub mod event_name {
     pub const DELTA: &str = "task.delta";
     /// What was spoken of a step is void; it is spoken anew.
     pub const RESTART: &str = "task.restart";
+    /// A tool that is still at work says how far it is. A hint without an id.
+    pub const PROGRESS: &str = "task.progress";
+    /// A budget has reached four fifths of a limit. A hint without an id.
+    pub const BUDGET: &str = "budget.warning";
     /// The task ended; nothing follows.
     pub const FINISHED: &str = "task.finished";
 }
@@ -70,4 +74,17 @@ pub struct RestartEvent {
     pub epoch: u32,
     /// The call of which the next pieces are.
     pub call: u32,
+}
+
+/// A tool that is still at work says how far it is. A hint: it may be lost, and is not told again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "call_id": "call_1", "message": "page 3 of 12", "fraction": 0.25 }))]
+pub struct ProgressEvent {
+    /// The call.
+    pub call_id: String,
+    /// What it says; may be empty.
+    pub message: String,
+    /// How much of the work is done, 0 to 1, when it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
 }

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
     "agent": "researcher",
     "prompt": "What changed in the second quarter?",
     "data": { "report": "https://example.com/q2.json" },
+    "images": [{ "url": "https://example.com/chart.png" }],
     "priority": 5,
     "deadline": "2026-03-01T18:00:00Z",
     "metadata": { "team": "finance" },
@@ -30,7 +31,10 @@ pub struct SubmitTask {
     /// Further data for the agent, given to the model as JSON after the prompt; at most 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
-    /// The same as `prompt` and `data`, in one object.
+    /// Pictures for the model, by reference; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageBody>,
+    /// The same as `prompt`, `data` and `images`, in one object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<InputBody>,
     /// 0 (last) to 9 (first); 5 when absent.
@@ -75,6 +79,7 @@ impl SubmitTask {
             agent,
             prompt: Some(prompt.into()),
             data: None,
+            images: Vec::new(),
             input: None,
             priority: None,
             run_at: None,
@@ -99,6 +104,30 @@ pub struct InputBody {
     /// Further data for the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
+    /// Pictures for the model, by reference; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageBody>,
+}
+
+impl InputBody {
+    /// A request in words alone.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), data: None, images: Vec::new() }
+    }
+}
+
+/// A picture, by reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "url": "https://example.com/chart.png", "media_type": "image/png" }))]
+pub struct ImageBody {
+    /// Where it is: `https://…`, or `artifact:NAME` for a file that is kept with the task.
+    #[schema(max_length = 2048)]
+    pub url: String,
+    /// Its media type, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^image/[a-z0-9.+-]+$")]
+    pub media_type: Option<String>,
 }
 
 /// A named value for a task that waits for it, or will.
