@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::agent::{AmountSpec, QueueSpec};
+use crate::agent::{AmountSpec, QueueSpec, limits};
+use crate::file::{self, FileProblem, Finding};
 use crate::{AgentSpec, BudgetAccount, BudgetWindow, Gate, GateLimit, Namespace, OnLimit, TaskId, Terms};
 
 /// What the operator allows a namespace.
@@ -33,6 +35,26 @@ pub struct PlatformLimits {
 }
 
 impl PlatformLimits {
+    /// The JSON Schema of the operator's file.
+    pub fn json_schema() -> Value {
+        file::schema::<Self>("AgentRunner limits")
+    }
+
+    /// Reads the operator's file; all problems are told at once, and the list is never empty.
+    pub fn parse(file: &str, text: &[u8]) -> Result<Self, Vec<FileProblem>> {
+        file::parse_with(&Self::json_schema(), file, text, Self::findings)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, limits) in &self.namespaces {
+            let path = format!("namespaces.{name}");
+            limits::windows(&path, limits.per_hour.as_ref(), limits.per_day.as_ref(), &mut findings);
+            limits::queue(&format!("{path}.queue"), &limits.queue, &mut findings);
+        }
+        findings
+    }
+
     /// The limits of a namespace.
     pub fn of(&self, namespace: &Namespace) -> NamespaceLimits {
         self.namespaces.get(namespace).cloned().unwrap_or_default()

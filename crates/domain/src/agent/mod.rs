@@ -1,11 +1,13 @@
 //! An agent: what its YAML file says, and what is wrong with a file that does not say it right.
 
 mod cron;
+pub(crate) mod limits;
 mod output_schema;
 mod parse;
 mod reference;
 mod schema;
 mod spec;
+mod tool_rules;
 mod validate;
 
 pub use crate::file::FileProblem;

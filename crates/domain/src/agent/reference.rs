@@ -22,18 +22,25 @@ pub fn reference() -> String {
     }
     text.push_str("\n## Fields\n\n");
     table(&mut text, &schema, &schema);
-    let fields = schema.get("properties").and_then(Value::as_object);
-    for (name, field) in fields.into_iter().flatten() {
-        let Some(object) = object_of(&schema, field) else { continue };
-        let suffix = if types_of(resolve(&schema, field)).any(|kind| kind == "array") { "[]" } else { "" };
-        _ = write!(text, "\n## `{name}{suffix}`\n\n");
-        if let Some(about) = description(&schema, field) {
-            _ = write!(text, "{about}\n\n");
-        }
-        table(&mut text, &schema, object);
-    }
+    sections(&mut text, &schema, &schema, "");
     text.push_str(TAIL);
     text
+}
+
+/// Writes a section for each mapping among the fields of one, and for those in it.
+fn sections(text: &mut String, root: &Value, object: &Value, above: &str) {
+    let fields = object.get("properties").and_then(Value::as_object);
+    for (name, field) in fields.into_iter().flatten() {
+        let Some(object) = object_of(root, field) else { continue };
+        let suffix = if types_of(resolve(root, field)).any(|kind| kind == "array") { "[]" } else { "" };
+        let path = format!("{above}{name}{suffix}");
+        _ = write!(text, "\n## `{path}`\n\n");
+        if let Some(about) = description(root, field) {
+            _ = write!(text, "{about}\n\n");
+        }
+        table(text, root, object);
+        sections(text, root, object, &format!("{path}."));
+    }
 }
 
 fn table(text: &mut String, root: &Value, object: &Value) {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{AgentSpec, ExecutionMode, ModelSpec, ToolSettings, cron, output_schema};
-use crate::file::problem::closest;
+use super::parse::DELEGATING_TOOLS;
+use super::{AgentSpec, ExecutionMode, ModelSpec, ToolSettings, cron, limits, output_schema, tool_rules};
+use crate::file::{self, problem::closest};
 use crate::{AgentName, HumanDuration};
 
 /// A rule that a file breaks.
@@ -120,18 +121,22 @@ impl Rules {
                 }
             }
         }
+        self.findings.extend(tool_rules::findings(tools));
         self.unique("tools", tools.iter().map(|tool| tool.name.as_str()));
     }
 
     fn delegation(&mut self, spec: &AgentSpec) {
-        let delegates = spec.tools.iter().any(|tool| tool.name == "delegate");
-        if delegates && spec.delegates.is_empty() {
+        let named = |name: &&&str| spec.tools.iter().any(|tool| tool.name == **name);
+        if let Some(tool) = DELEGATING_TOOLS.iter().find(named)
+            && spec.delegates.is_empty()
+        {
             let hint = Some("name the agents that may be given work".to_owned());
-            self.add("delegates", "is required by the tool delegate", hint);
+            self.add("delegates", format!("is required by the tool {tool}"), hint);
             self.because_of("tools");
         }
-        if !delegates && !spec.delegates.is_empty() {
-            self.add("delegates", "has no effect without the tool delegate", Some("add delegate to tools".to_owned()));
+        if !["delegate", "send_message"].iter().any(|name| named(&name)) && !spec.delegates.is_empty() {
+            let hint = Some("add delegate or send_message to tools".to_owned());
+            self.add("delegates", "has no effect without the tool delegate or send_message", hint);
             self.because_of("tools");
         }
         for (index, name) in spec.delegates.iter().enumerate() {
@@ -144,8 +149,10 @@ impl Rules {
 
     fn limits(&mut self, spec: &AgentSpec) {
         self.duration("limits.wall_time", spec.limits.wall_time, SECOND, 366 * DAY);
-        if spec.budget.as_ref().is_some_and(|budget| budget.usd.is_some_and(|usd| usd <= 0.0)) {
-            self.add("budget.usd", "must be more than 0", None);
+        let mut findings = spec.budget.as_ref().map(|budget| limits::budget("budget", budget)).unwrap_or_default();
+        limits::queue("queue", &spec.queue, &mut findings);
+        for file::Finding { path, reason, hint } in findings {
+            self.add(path, reason, hint);
         }
         let retry = &spec.retry;
         self.duration("retry.initial_backoff", retry.initial_backoff, Duration::from_millis(1), HOUR);

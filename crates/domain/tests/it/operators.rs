@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::file::{self, Finding};
-use domain::{HumanDuration, Namespace};
+use domain::{HumanDuration, Namespace, OnLimit, PlatformLimits};
 
 #[derive(Debug, PartialEq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -72,5 +72,24 @@ fn a_secret_is_refused() {
     assert_eq!(
         report,
         "n.yml:2:8: labels.key: this looks like an API key (sk-…); keep secrets out of files: set them in the environment of the platform"
+    );
+}
+
+#[test]
+fn the_limits_of_namespaces_are_read_and_checked() {
+    let text = "namespaces:\n  default:\n    per_day: {usd: 5}\n    on_limit: ask\n    queue: {concurrency: 2, rate: {starts: 9, per: 1m}}\n";
+    let limits = PlatformLimits::parse("limits.yml", text.as_bytes()).expect("sound");
+    let mine = limits.of(&Namespace::default());
+    assert_eq!((mine.queue.concurrency, mine.on_limit), (Some(2), OnLimit::Ask));
+    assert!(PlatformLimits::parse("limits.yml", b"").expect("sound").namespaces.is_empty());
+    let text = "namespaces:\n  default:\n    per_day: {usd: 0}\n    per_hour: {}\n    queue: {rate: {starts: 9, per: 8d}}\n    queu: 1\n";
+    let report = PlatformLimits::parse("limits.yml", text.as_bytes()).expect_err("problems");
+    assert_eq!(
+        super::shown(&report),
+        "\
+limits.yml:3:20: namespaces.default.per_day.usd: must be more than 0
+limits.yml:4:15: namespaces.default.per_hour: limits nothing; write for example usd: 5, or leave it out
+limits.yml:5:36: namespaces.default.queue.rate.per: must be from 1s to 7d
+limits.yml:6:5: namespaces.default.queu: unknown field; did you mean queue?"
     );
 }
