@@ -31,6 +31,16 @@ pub enum Kind {
     TaskEnded,
     /// The task's status does not allow this.
     TaskConflict,
+    /// No call of the task waits for this decision.
+    UnknownApproval,
+    /// The decision is about another call than the one that waits.
+    ApprovalMismatch,
+    /// Somebody has decided already.
+    AlreadyDecided,
+    /// The signal's name belongs to the platform.
+    ReservedSignal,
+    /// The task has no such file.
+    UnknownArtifact,
     /// The thread does not exist.
     UnknownThread,
     /// The agent does not exist.
@@ -81,7 +91,7 @@ const fn entry(
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::InvalidRequest,
         Self::InvalidCursor,
         Self::BodyTooLarge,
@@ -95,6 +105,11 @@ impl Kind {
         Self::UnknownTask,
         Self::TaskEnded,
         Self::TaskConflict,
+        Self::UnknownApproval,
+        Self::ApprovalMismatch,
+        Self::AlreadyDecided,
+        Self::ReservedSignal,
+        Self::UnknownArtifact,
         Self::UnknownThread,
         Self::UnknownAgent,
         Self::UnknownVersion,
@@ -209,6 +224,46 @@ impl Kind {
                 "The task's status does not allow this",
                 "The operation does not fit what the task is doing now.",
                 "`detail` names the status and what would be needed; read the task and decide again.",
+            ),
+            Self::UnknownApproval => entry(
+                "unknown-approval",
+                404,
+                "Nothing waits for this decision",
+                "No call with this id waits for a decision in this task: it never did, nobody decided in time, or the task \
+                 began anew since.",
+                "Read `waiting_for` of the task, or list its approvals, and decide about what is open.",
+            ),
+            Self::ApprovalMismatch => entry(
+                "approval-mismatch",
+                409,
+                "The decision is about another call",
+                "The `digest` is not that of the call that waits now. Nothing was decided: whoever decides must have seen the \
+                 very tool and arguments.",
+                "Read the approval again, look at its tool and arguments, and send its `digest` with the decision.",
+            ),
+            Self::AlreadyDecided => entry(
+                "already-decided",
+                409,
+                "Somebody has decided already",
+                "The first decision counts, and this is another one. It changed nothing.",
+                "`detail` says who decided what and when; the journal of the task keeps it. To stop what was allowed, cancel \
+                 the task.",
+            ),
+            Self::ReservedSignal => entry(
+                "reserved-signal",
+                400,
+                "Signals of this name belong to the platform",
+                "Names that begin with `approval/` or `budget/` carry decisions of people about calls and money. They are not \
+                 taken as plain signals, so that nobody decides by accident. Nothing was done.",
+                "Use `POST /tasks/{task_id}/approvals/{call_id}` or `POST /tasks/{task_id}/budget`, or another name for your \
+                 own signal.",
+            ),
+            Self::UnknownArtifact => entry(
+                "unknown-artifact",
+                404,
+                "The task has no such file",
+                "No file of this name is kept with the task: it was never written, or has another name.",
+                "List the task's files; names are compared letter by letter.",
             ),
             Self::UnknownThread => entry(
                 "unknown-thread",
