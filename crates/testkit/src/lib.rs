@@ -1,4 +1,7 @@
 //! testkit
 
 pub mod effect_sink;
+pub mod fake_anthropic;
+pub mod fake_http;
+pub mod fake_ollama;
 pub mod fake_openai;

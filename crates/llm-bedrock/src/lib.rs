@@ -1,0 +1,1 @@
+//! Chat models behind the Converse API of AWS Bedrock.
