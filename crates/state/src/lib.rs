@@ -67,23 +67,31 @@ pub trait State: Send + Sync + 'static {
 
     /// Appends steps, then reserves an amount in every budget account of the task, or in none of them.
     ///
-    /// The steps are kept even when the reservation is refused. Durable when it is answered, so that not even a crash makes
-    /// a call that nothing was reserved for. A reservation of an earlier lease under the same id that was never settled is
-    /// counted as spent in full: nobody knows what its call used. The same again under one lease changes nothing.
-    /// A task without accounts reserves nothing and is always granted.
+    /// It is granted when for every account, and everything that the account limits, what is spent, reserved and asked for
+    /// together is at most the limit with the task's grants. The steps are kept even when it is refused. Durable when it is
+    /// answered, so that not even a crash makes a call that nothing was reserved for. The windows are those that
+    /// `Reserve::at` lies in, and it is settled in them even when they are over by then.
+    ///
+    /// A model's reservation is settled by the append, park or finish of its step under the same lease: what the step's own
+    /// `usage` says is spent, with the calls that were reserved, and the rest is free again. One that is still open when its
+    /// lease ends, in whatever way, is counted as spent in full: nobody knows what its call used. The same again under one
+    /// lease changes nothing. A task without accounts reserves nothing and is always granted.
     async fn reserve(&self, lease: Lease, steps: Vec<NewStep>, reserve: Reserve) -> Result<Reserved, StateError>;
 
-    /// Settles the reservation of a call that gave no step: what it used is spent, the rest is free again.
+    /// Settles the reservation of a model call that gave no step: `spent`, its calls included, is spent, the rest is free
+    /// again. The same id may then be reserved anew, for the next try.
     ///
-    /// Answered before it is durable; what a crash loses of it stays reserved until the task's next reservation, and is
-    /// then counted as spent in full. Unknown reservations are ignored. A model's reservation is settled by the append of its step without this.
+    /// Answered before it is durable: when a crash loses it, the reservation is counted as spent in full. Ignored when nothing
+    /// is reserved under the id, and when the lease is lost.
     async fn settle(&self, lease: Lease, id: ReserveId, spent: Amount) -> Result<(), StateError>;
 
-    /// Lists how a task's budget accounts stand, in the order of its terms: one level for each thing that they limit.
+    /// Lists how a task's budget accounts stand in the windows that `now` lies in, in the order of its terms: one level for
+    /// each thing that they limit, without grants, which only the journal knows. Empty when the task does not exist.
     async fn budget(&self, namespace: &Namespace, task: TaskId, now: Timestamp)
     -> Result<Vec<BudgetLevel>, StateError>;
 
-    /// Lists the accounts of a namespace that were used in the windows that `now` lies in, by key; tasks' own accounts are left out.
+    /// Lists the accounts of a namespace that were used in the windows that `now` lies in, by key, an hour before a day; tasks' own
+    /// accounts are left out.
     async fn accounts(&self, namespace: &Namespace, now: Timestamp) -> Result<Vec<AccountView>, StateError>;
 
     /// Says which gate holds a queued task back, with who holds it and the task's place; none when no gate does.
@@ -144,7 +152,8 @@ pub trait State: Send + Sync + 'static {
     /// Fails queued tasks whose time to live has passed, and queued or waiting tasks whose deadline has passed.
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<ExpireOutcome, StateError>;
 
-    /// Deletes what retention no longer keeps, at most `limit` rows: ended tasks with their journals, expired values.
+    /// Deletes what retention no longer keeps, at most `limit` rows: ended tasks with their journals, files and own budget
+    /// accounts, expired values, and the accounts of an hour or a day that began 8 days ago.
     async fn purge(&self, retention: Retention, now: Timestamp, limit: u32) -> Result<Purged, StateError>;
 
     /// Finds a task.

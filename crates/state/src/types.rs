@@ -118,7 +118,8 @@ pub struct Reserve {
 pub enum Reserved {
     /// The amount is reserved.
     Granted {
-        /// Accounts that reached four fifths of a limit with it, for the first time in their window.
+        /// Accounts that reached four fifths of a limit (without grants) with it, for the first time in their window, as
+        /// they stood before it.
         warnings: Vec<BudgetLevel>,
     },
     /// An account does not allow it; nothing is reserved. The first one, in the order of the task's terms.

@@ -11,6 +11,8 @@
 //!
 //! A case panics when the adapter breaks the contract. Nothing here knows an adapter.
 
+mod artifacts;
+mod budgets;
 mod claiming;
 mod ending;
 mod journal;
@@ -67,6 +69,8 @@ pub fn cases() -> Vec<Case> {
         lists::CASES,
         values::CASES,
         purging::CASES,
+        budgets::CASES,
+        artifacts::CASES,
         program::CASES,
     ] {
         all.extend(group.iter().map(|(name, run)| Case { name, run: *run }));

@@ -84,18 +84,27 @@ struct Program<'a> {
 }
 
 async fn programs(world: World) {
+    search(PROGRAMS, &prop::collection::vec(operation(), 1..LENGTH), async |operations| play(&world, operations).await)
+        .await;
+}
+
+/// Plays programs until one goes wrong, and panics with the shortest one found that does.
+pub(super) async fn search<O: Clone + std::fmt::Debug>(
+    programs: usize,
+    strategy: &impl Strategy<Value = Vec<O>>,
+    play: impl AsyncFn(&[O]) -> Result<(), String>,
+) {
     let config = Config { failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
-    let strategy = prop::collection::vec(operation(), 1..LENGTH);
-    for _ in 0..PROGRAMS {
+    for _ in 0..programs {
         let mut tree = strategy.new_tree(&mut runner).expect("a program");
-        let Err(mut problem) = play(&world, &tree.current()).await else { continue };
+        let Err(mut problem) = play(&tree.current()).await else { continue };
         let mut smallest = tree.current();
         while tree.simplify() {
-            match play(&world, &tree.current()).await {
+            match play(&tree.current()).await {
                 Err(found) => (problem, smallest) = (found, tree.current()),
                 Ok(()) => {
                     if !tree.complicate() {
