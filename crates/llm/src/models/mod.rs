@@ -66,7 +66,9 @@ impl Models {
     pub fn replace(&self, catalogue: Catalogue) {
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
         let nodes: Vec<_> = self.nodes().values().cloned().collect();
-        nodes.iter().for_each(|node| node.hurry());
+        for node in nodes {
+            node.hurry();
+        }
     }
 
     /// Tells what is wrong with settings that should have replaced these; `None` when all is well.

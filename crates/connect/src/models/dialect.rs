@@ -1,0 +1,67 @@
+//! From a provider's settings to the adapter that speaks with it.
+
+use std::sync::Arc;
+
+use llm::ChatModel;
+use llm_anthropic::{ANTHROPIC_BASE_URL, Anthropic, AnthropicConfig};
+use llm_http::ApiKey;
+use llm_openai::{OpenAi, OpenAiConfig};
+
+use super::OPENAI_URL;
+use super::file::{HeaderSpec, Kind, ProviderSpec};
+
+/// Looks a variable of the environment up.
+pub(super) type Variable<'a> = dyn Fn(&str) -> Option<String> + Send + Sync + 'a;
+
+/// Makes the adapter; the error says what to do, and nothing of any secret. Adapters repeat nothing themselves: who
+/// chooses among nodes also decides what is tried again.
+#[expect(clippy::unused_async, reason = "some dialects look for their credentials")]
+pub(super) async fn open(
+    name: &str,
+    spec: &ProviderSpec,
+    variable: &Variable<'_>,
+) -> Result<Arc<dyn ChatModel>, String> {
+    let key = spec.api_key.as_ref().map(|source| source.read(variable)).transpose()?;
+    let headers = headers(spec, variable)?;
+    let http = llm_http::http_client().map_err(|error| error.to_string())?;
+    let url = |usual: &str| spec.base_url.clone().unwrap_or_else(|| usual.to_owned());
+    match spec.kind {
+        Kind::Openai | Kind::OpenaiCompatible => {
+            let config = openai(name, &url(OPENAI_URL), key, headers);
+            Ok(Arc::new(OpenAi::new(config, http).map_err(|error| error.to_string())?))
+        }
+        Kind::Anthropic => {
+            let mut config = AnthropicConfig::new(name, url(ANTHROPIC_BASE_URL));
+            (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
+            Ok(Arc::new(Anthropic::new(config, http).map_err(|error| error.to_string())?))
+        }
+        Kind::OpenaiResponses | Kind::Ollama | Kind::Bedrock => Err("this build does not speak its kind".to_owned()),
+    }
+}
+
+pub(super) fn openai(name: &str, base_url: &str, key: Option<ApiKey>, headers: Vec<(String, ApiKey)>) -> OpenAiConfig {
+    let mut config = OpenAiConfig::new(name, base_url);
+    (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
+    config
+}
+
+fn headers(spec: &ProviderSpec, variable: &Variable<'_>) -> Result<Vec<(String, ApiKey)>, String> {
+    let value = |header: &HeaderSpec| match header {
+        HeaderSpec::Plain(text) => Ok(ApiKey::new(text)),
+        HeaderSpec::Secret(source) => source.read(variable),
+    };
+    spec.headers.iter().map(|(name, header)| Ok((name.clone(), value(header)?))).collect()
+}
+
+/// Where a provider is, for people.
+pub(super) fn address(spec: &ProviderSpec) -> String {
+    match (&spec.base_url, spec.kind) {
+        (Some(url), _) => url.clone(),
+        (None, Kind::Openai | Kind::OpenaiResponses | Kind::OpenaiCompatible) => OPENAI_URL.to_owned(),
+        (None, Kind::Anthropic) => ANTHROPIC_BASE_URL.to_owned(),
+        (None, Kind::Ollama) => super::OLLAMA_URL.to_owned(),
+        (None, Kind::Bedrock) => {
+            spec.region.as_ref().map_or_else(|| "AWS Bedrock".to_owned(), |region| format!("AWS Bedrock in {region}"))
+        }
+    }
+}
