@@ -1,6 +1,10 @@
-//! From what a tool wants to wait for to a wait that can be recorded, sub-tasks included.
+//! From what a tool wants to wait for to a wait that can be recorded, and to work for other agents.
 
-use domain::{NewTask, ParentRef, TaskId, TaskInput, Wait, WaitFor};
+use domain::{
+    APPROVAL_SIGNALS, AgentName, BUDGET_SIGNALS, NewTask, ParentRef, TaskId, TaskInput, ToolOutcome, Wait, WaitFor,
+};
+use serde_json::json;
+use state::StateError;
 use tools::{WaitOn, WaitRequest};
 
 use super::{Leave, Run};
@@ -16,10 +20,17 @@ impl Run<'_> {
         request: WaitRequest,
     ) -> Result<Result<Prepared, String>, Leave> {
         let (on, child) = match request.on {
+            WaitOn::Signal { name, .. } if is_reserved(&name) => {
+                return Ok(Err(format!("the signal {name} is reserved for people's decisions")));
+            }
             WaitOn::Signal { name, question, options } => (WaitFor::Signal { name, question, options }, None),
             WaitOn::Timer { at } => (WaitFor::Timer { at }, None),
-            WaitOn::Delegate { agent, input } => match self.child(pending, agent, input).await? {
-                Ok(child) => (WaitFor::Child { task: child.id, agent: child.agent.clone() }, Some(child)),
+            WaitOn::Delegate { agent, input } => match self.work_for(agent, input).await? {
+                Ok(child) => {
+                    let parent = ParentRef { task: self.task.id, call_id: pending.call.id.clone() };
+                    let child = NewTask { parent: Some(parent), ..child };
+                    (WaitFor::Child { task: child.id, agent: child.agent.clone() }, Some(child))
+                }
                 Err(refusal) => return Ok(Err(refusal)),
             },
         };
@@ -28,13 +39,35 @@ impl Run<'_> {
         Ok(Ok((wait, child)))
     }
 
-    /// A sub-task inherits what bounds its parent: deadline, user, priority, and one delegation less.
-    async fn child(
-        &self,
+    /// Gives another agent work that nobody waits for. The same call again names the first task.
+    pub(super) async fn send(
+        &mut self,
         pending: &PendingCall,
-        agent: domain::AgentName,
+        agent: AgentName,
         input: TaskInput,
-    ) -> Result<Result<NewTask, String>, Leave> {
+    ) -> Result<ToolOutcome, Leave> {
+        let task = match self.work_for(agent, input).await? {
+            Ok(task) => task,
+            Err(refusal) => return Ok(ToolOutcome::Error(refusal)),
+        };
+        let key = format!("send:{}/{}/{}", self.task.id, pending.answer_seq, pending.index);
+        let parts = &self.driver.parts;
+        match parts.state.submit(NewTask { idempotency_key: Some(key), ..task }).await {
+            Ok(submitted) => {
+                // One that was recorded by a run that died was perhaps never announced; a hint may come twice.
+                parts.announcer.created(&submitted.task).await;
+                Ok(ToolOutcome::Ok(json!({ "task": submitted.task.id })))
+            }
+            Err(StateError::IdempotencyMismatch { .. }) => {
+                Ok(ToolOutcome::Error("another task has the key of this message".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A task for another agent, or why it may not have one. It inherits what bounds this one: deadline, user, priority,
+    /// budgets, and one delegation less.
+    async fn work_for(&self, agent: AgentName, input: TaskInput) -> Result<Result<NewTask, String>, Leave> {
         let limits = &self.prepared.agent.limits;
         if self.task.depth >= limits.max_depth {
             return Ok(Err(format!("limits.max_depth: {} delegations lie above this task", self.task.depth)));
@@ -50,22 +83,14 @@ impl Run<'_> {
             return Ok(Err(format!("agent {agent} does not exist")));
         };
         let parts = &self.driver.parts;
-        let digest = {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(agent.as_str().as_bytes());
-            hasher.update(&[0]);
-            hasher.update(input.prompt.as_bytes());
-            hasher.update(&[0]);
-            if let Some(data) = &input.data {
-                hasher.update(data.to_string().as_bytes());
-            }
-            *hasher.finalize().as_bytes()
-        };
+        let id = TaskId(parts.ids.uuid());
+        let limits = parts.limits.of(&self.task.namespace);
+        let terms = domain::terms_of(id, &version.spec, &limits, None, Some(&self.task.terms));
         Ok(Ok(NewTask {
-            id: TaskId(parts.ids.uuid()),
+            id,
             namespace: self.task.namespace.clone(),
             idempotency_key: None,
-            digest,
+            digest: digest(&agent, &input),
             agent,
             agent_version: version.version,
             mode: version.spec.execution_mode,
@@ -77,11 +102,28 @@ impl Run<'_> {
             deadline: self.must_end_by().map(|(at, _)| at),
             thread: None,
             user: self.task.user.clone(),
-            parent: Some(ParentRef { task: self.task.id, call_id: pending.call.id.clone() }),
+            parent: None,
             depth: self.task.depth + 1,
             metadata: std::collections::BTreeMap::new(),
             trace: self.task.trace.clone(),
-            terms: domain::Terms::default(),
+            terms,
         }))
     }
+}
+
+/// Signals that decide about calls and budgets come from people alone: no tool may wait in their place.
+fn is_reserved(signal: &str) -> bool {
+    [APPROVAL_SIGNALS, BUDGET_SIGNALS].iter().any(|prefix| signal.starts_with(prefix))
+}
+
+fn digest(agent: &AgentName, input: &TaskInput) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(agent.as_str().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(input.prompt.as_bytes());
+    hasher.update(&[0]);
+    if let Some(data) = &input.data {
+        hasher.update(data.to_string().as_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }

@@ -4,11 +4,16 @@
 //! two effects are collected and written in one go, and the last ones go together with the outcome. A task with n steps
 //! waits for n + 1 commits in all, its submission included.
 
+mod approval;
+mod budget;
 mod delegation;
 mod model_call;
 mod prepared;
+mod probe;
+mod request;
 mod telling;
 mod tool_calls;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Announcer;
 use crate::machine::{Decision, History, Verdict};
 use prepared::{Prepared, PreparedAgents};
+pub use request::DEFAULT_OUTPUT_WITH_BUDGET;
 
 /// What a driver works with.
 pub struct DriverParts {
@@ -120,6 +126,12 @@ struct Run<'a> {
     waiting: Vec<(Wait, Option<domain::NewTask>)>,
     control: &'a RunControl,
     model_calls: u32,
+    /// Model calls that gave no answer; they belong to the next one that does.
+    tries: Vec<domain::ModelTry>,
+    /// A model has answered in this run.
+    spoke: bool,
+    /// The pictures of the task's input, loaded.
+    pictures: Option<Vec<domain::Image>>,
 }
 
 impl Driver {
@@ -160,6 +172,9 @@ impl Driver {
             waiting: Vec::new(),
             control,
             model_calls: 0,
+            tries: Vec::new(),
+            spoke: false,
+            pictures: None,
         };
         failpoint::hit("C11");
         let end = match run.drive().await {
@@ -213,13 +228,24 @@ impl Run<'_> {
             match self.history.decide(&self.prepared.rules, &waits) {
                 Decision::CallModel => {
                     self.check_time()?;
-                    self.save().await?;
-                    self.check_control()?;
-                    self.call_model().await?;
+                    // A reservation takes the collected steps with it.
+                    if !self.has_accounts() {
+                        self.save().await?;
+                        self.check_control()?;
+                    }
+                    if let Some(end) = self.call_model().await? {
+                        return Ok(end);
+                    }
                 }
                 Decision::CallTools(calls) => {
                     self.check_time()?;
-                    self.call_tools(calls).await?;
+                    if let Some(end) = self.call_tools(calls).await? {
+                        return Ok(end);
+                    }
+                }
+                Decision::Probe { call, probe } => {
+                    self.check_time()?;
+                    self.probe(call, probe).await?;
                 }
                 Decision::Record(body) => {
                     let at = self.now();
@@ -367,6 +393,7 @@ impl Run<'_> {
     }
 
     async fn try_leave(&mut self, leave: Leave) -> Result<RunEnd, Leave> {
+        self.keep_tries();
         match leave {
             Leave::State(error) => Err(Leave::State(error)),
             // What has finished is saved, so that nothing of it runs again; a lease that was lost refuses that. Handing the

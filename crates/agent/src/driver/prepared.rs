@@ -18,7 +18,8 @@ pub(super) struct Prepared {
     pub(super) rules: Rules,
 }
 
-type Key = (Namespace, AgentName, u32);
+/// An agent's version, and the generation of the tools that it was made with.
+type Key = (Namespace, AgentName, u32, u64);
 
 /// How many versions are kept ready.
 const MAX_PREPARED: usize = 1_024;
@@ -31,7 +32,9 @@ pub(super) struct PreparedAgents {
 impl PreparedAgents {
     /// Finds or makes it; `None` when the record has no such version.
     pub(super) async fn get(&self, parts: &DriverParts, task: &Task) -> Result<Option<Arc<Prepared>>, StateError> {
-        let key = (task.namespace.clone(), task.agent.clone(), task.agent_version);
+        // Taken before the tools are: a change in between makes it once more, never too seldom.
+        let generation = parts.toolkit.generation();
+        let key = (task.namespace.clone(), task.agent.clone(), task.agent_version, generation);
         if let Some(found) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Some(Arc::clone(found)));
         }

@@ -5,19 +5,30 @@ use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tools::{CallContext, ToolReply};
 
-use super::{Leave, Run};
+use super::workspace::TaskWorkspace;
+use super::{Leave, Run, RunEnd};
 use crate::machine::PendingCall;
 
 /// What came of a call.
 enum Called {
     Done(ToolOutcome),
     Wait(tools::WaitRequest),
+    Send(domain::AgentName, domain::TaskInput),
 }
 
 impl Run<'_> {
     /// Runs the calls. Those that wait are collected in `waiting`; the outcomes of the others are in the journal,
-    /// but for the last ones, which are saved with what follows.
-    pub(super) async fn call_tools(&mut self, calls: Vec<PendingCall>) -> Result<(), Leave> {
+    /// but for the last ones, which are saved with what follows. The end of the run when a person must decide first
+    /// whether they may be paid.
+    pub(super) async fn call_tools(&mut self, calls: Vec<PendingCall>) -> Result<Option<RunEnd>, Leave> {
+        let calls = self.hold_for_approval(calls);
+        if calls.is_empty() {
+            return Ok(None);
+        }
+        if let Some(end) = self.pay_for(&calls).await? {
+            return Ok(Some(end));
+        }
+        // A mark says that a call begins: what might still have held it back is behind it.
         self.mark_once_calls(&calls);
         self.save().await?;
         self.check_control()?;
@@ -27,8 +38,9 @@ impl Run<'_> {
         let prepared = std::sync::Arc::clone(&self.prepared);
         let task = std::sync::Arc::clone(&self.task);
         let left = self.time_left(std::time::Duration::from_secs(366 * 86_400));
+        let workspace = TaskWorkspace::new(&driver.parts, &task, &prepared.agent, self.lease);
         let mut running: FuturesUnordered<_> =
-            calls.iter().map(|pending| call(driver, &prepared, &task, pending, left)).collect();
+            calls.iter().map(|pending| call(driver, &prepared, &task, &workspace, pending, left)).collect();
         let control = self.control.clone();
         while !running.is_empty() {
             let next = async {
@@ -63,7 +75,7 @@ impl Run<'_> {
                 self.take_outcome(pending, called, duration_ms).await?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn mark_once_calls(&mut self, calls: &[PendingCall]) {
@@ -87,6 +99,7 @@ impl Run<'_> {
                 }
                 Err(refusal) => ToolOutcome::Error(refusal),
             },
+            Called::Send(agent, input) => self.send(pending, agent, input).await?,
         };
         let at = self.now();
         let (call_id, tool) = (pending.call.id.clone(), pending.call.name.clone());
@@ -99,6 +112,7 @@ async fn call<'a>(
     driver: &super::Driver,
     prepared: &super::Prepared,
     task: &domain::Task,
+    workspace: &TaskWorkspace<'_>,
     pending: &'a PendingCall,
     left: std::time::Duration,
 ) -> (&'a PendingCall, Called, u64) {
@@ -107,7 +121,8 @@ async fn call<'a>(
         Ok(allowed) => allowed,
         Err(refusal) => {
             metrics::counter!("agent_tool_calls_total", "outcome" => "refused").increment(1);
-            return (pending, Called::Done(ToolOutcome::Error(refusal.to_string())), 0);
+            let whose = if pending.edited { "the edit of the person who allowed the call is not valid: " } else { "" };
+            return (pending, Called::Done(ToolOutcome::Error(format!("{whose}{refusal}"))), 0);
         }
     };
     let clock = &driver.parts.clock;
@@ -116,9 +131,9 @@ async fn call<'a>(
         task,
         agent: &prepared.agent,
         call_id: &call.id,
-        idempotency_key: format!("{}/{}/{}", task.id, pending.answer_seq, pending.index),
+        idempotency_key: pending.idempotency_key(task.id),
         now: clock.now(),
-        workspace: &tools::NoWorkspace,
+        workspace,
     };
     let limit = allowed.spec.timeout.min(left);
     let replied = tokio::time::timeout(limit, allowed.tool.call(&context, call.arguments.clone())).await;
@@ -126,7 +141,7 @@ async fn call<'a>(
     let (called, outcome) = match replied {
         Ok(Ok(ToolReply::Done(value))) => (Called::Done(ToolOutcome::Ok(value)), "ok"),
         Ok(Ok(ToolReply::Wait(request))) => (Called::Wait(request), "wait"),
-        Ok(Ok(ToolReply::Send { .. })) => (Called::Done(ToolOutcome::Error("not available".to_owned())), "error"),
+        Ok(Ok(ToolReply::Send { agent, input })) => (Called::Send(agent, input), "send"),
         Ok(Err(error)) => (Called::Done(ToolOutcome::Error(format!("{}: {}", error.code, error.message))), "error"),
         Err(_) => {
             let text = format!("timeout: no answer within {}", domain::HumanDuration(limit));

@@ -19,7 +19,7 @@ pub(super) fn opening(rules: &Rules, thread: &[ThreadMessage], input: &TaskInput
             Message::user(said.text.clone())
         });
     }
-    messages.push(Message::user(request(input)));
+    messages.push(Message::User { text: request(input), images: input.images.clone() });
     messages
 }
 

@@ -1,14 +1,17 @@
 //! Folding a journal, and deciding what comes next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use domain::{
-    Failure, FailureKind, FinishReason, Message, ModelStep, Resolution, Step, StepBody, TaskInput, ThreadMessage,
-    ToolCall, ToolOutcome, UnknownPolicy, Usage, Wait, WaitFor,
+    Amount, Failure, FailureKind, FinishReason, Message, ModelStep, Resolution, Step, StepBody, TaskInput,
+    ThreadMessage, ToolOutcome, UnknownPolicy, Usage, Wait, WaitFor,
 };
+use serde_json::Value;
 
+use super::budget::Grants;
+use super::calls::{CallState, Ended, PendingCall, Tracked};
 use super::conversation::{opening, outcome, rejection, resolution};
-use super::{MAX_REJECTIONS, OUTCOME_RETRY, OUTCOME_SIGNAL, Rules};
+use super::{MAX_REJECTIONS, Rules, approval};
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,13 @@ pub enum Decision {
     CallModel,
     /// Run these calls, in parallel; they have no outcome yet.
     CallTools(Vec<PendingCall>),
+    /// Ask another tool whether this call, whose outcome is unknown, had happened.
+    Probe {
+        /// The call.
+        call: PendingCall,
+        /// The tool to ask.
+        probe: String,
+    },
     /// Append this step and decide again.
     Record(StepBody),
     /// Release the worker until these waits end.
@@ -34,30 +44,6 @@ pub enum Verdict {
     Failed(Failure),
 }
 
-/// A tool call without an outcome.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PendingCall {
-    /// What the model asked for.
-    pub call: ToolCall,
-    /// The model step that asked, and the call's position in it: together they name the call for ever.
-    pub answer_seq: u32,
-    /// The call's position in its answer, from 0.
-    pub index: usize,
-    /// A mark of an earlier run says that it began.
-    pub started: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum CallState {
-    Pending {
-        started: bool,
-    },
-    /// Nobody knows whether it happened.
-    Unknown,
-    /// What the model is told of it.
-    Done(String),
-}
-
 /// A folded journal.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -73,10 +59,21 @@ pub struct History {
     counted: Usage,
     answer: Option<ModelStep>,
     answer_seq: u32,
-    calls: Vec<(ToolCall, CallState)>,
+    calls: Vec<Tracked>,
     repeats: HashMap<[u8; 32], u32>,
     looping: Option<String>,
-    call_ids: std::collections::HashSet<String>,
+    call_ids: HashSet<String>,
+    approved_tools: HashSet<String>,
+    grants: Grants,
+    counted_prefix: Option<CountedPrefix>,
+}
+
+/// How many of the first messages a model has read or written, and its own count of their tokens.
+#[derive(Debug, Clone)]
+struct CountedPrefix {
+    model: String,
+    messages: usize,
+    tokens: u64,
 }
 
 impl History {
@@ -100,7 +97,10 @@ impl History {
             calls: Vec::new(),
             repeats: HashMap::new(),
             looping: None,
-            call_ids: std::collections::HashSet::new(),
+            call_ids: HashSet::new(),
+            approved_tools: HashSet::new(),
+            grants: Grants::default(),
+            counted_prefix: None,
         };
         for step in rest {
             history.apply(rules, step.seq, &step.body);
@@ -138,6 +138,32 @@ impl History {
         self.answer.as_ref()
     }
 
+    /// What counts towards `limits.max_tokens` so far.
+    pub fn counted_tokens(&self) -> u64 {
+        self.counted.total()
+    }
+
+    /// What people granted beyond the limits of budgets, by the key of the account.
+    pub fn grants(&self) -> Vec<(String, Amount)> {
+        self.grants.list()
+    }
+
+    /// How many of the first messages this model has counted itself, and its count.
+    pub fn counted_by(&self, model: &str) -> Option<(usize, u64)> {
+        let prefix = self.counted_prefix.as_ref()?;
+        let holds = prefix.model == model && prefix.messages <= self.messages.len();
+        holds.then_some((prefix.messages, prefix.tokens))
+    }
+
+    /// Why a person must allow a call that is about to be made; none when nobody must, or somebody has.
+    pub fn needs_approval(&self, rules: &Rules, pending: &PendingCall) -> Option<String> {
+        if pending.approved.is_some() {
+            return None;
+        }
+        let covered = self.approved_tools.contains(&pending.call.name);
+        approval::reason(rules.tool(&pending.call.name)?, &pending.call.arguments, covered)
+    }
+
     /// Tells whether a call of this id is already in the journal.
     pub fn knows_call(&self, id: &str) -> bool {
         self.call_ids.contains(id)
@@ -155,33 +181,33 @@ impl History {
                 }
             }
             StepBody::ToolStarted { call_id, .. } => {
-                if let Some((_, state)) = self.call_mut(call_id) {
-                    *state = CallState::Pending { started: true };
+                if let Some(call) = self.call_mut(call_id) {
+                    call.state = CallState::Pending { started: true };
                 }
             }
             StepBody::Tool(step) => match &step.outcome {
                 ToolOutcome::Unknown => {
-                    if let Some((_, state)) = self.call_mut(&step.call_id) {
-                        *state = CallState::Unknown;
+                    if let Some(call) = self.call_mut(&step.call_id) {
+                        call.state = CallState::Unknown { probed: false };
                     }
                 }
-                known => self.complete(rules, &step.call_id, outcome(known), true),
+                known => {
+                    if names_a_task(known) {
+                        self.children = self.children.saturating_add(1);
+                    }
+                    self.complete(rules, &step.call_id, outcome(known), true);
+                }
             },
+            StepBody::Probed { call_id, happened, value, .. } => self.apply_probed(rules, call_id, *happened, value),
             StepBody::Rejected { problems } => {
                 self.rejections += 1;
                 self.answer = None;
                 self.messages.push(Message::user(rejection(problems)));
             }
-            StepBody::Parked { waits } => {
-                let children = waits.iter().filter(|wait| matches!(wait.on, WaitFor::Child { .. })).count();
-                self.children = self.children.saturating_add(children as u32);
-            }
-            StepBody::Resolved { call_id, by } => self.apply_resolved(rules, call_id, by),
+            StepBody::Parked { waits } => self.apply_parked(waits),
+            StepBody::Resolved { call_id, by } => self.apply_resolved(rules, seq, call_id, by),
             StepBody::Retried { keep_journal } => self.apply_retried(rules, *keep_journal),
-            StepBody::Input(_)
-            | StepBody::Probed { .. }
-            | StepBody::AttemptFailed { .. }
-            | StepBody::LeaseLost { .. } => {}
+            StepBody::Input(_) | StepBody::AttemptFailed { .. } | StepBody::LeaseLost { .. } => {}
         }
     }
 
@@ -190,6 +216,9 @@ impl History {
         if let Some(call) = &self.looping {
             let message = format!("the call {call} was made {} times with the same result", rules.limits.max_repeats);
             return fail(FailureKind::LoopDetected, message);
+        }
+        if let Some(why) = self.grants.refused() {
+            return fail(FailureKind::LimitExceeded, why.to_owned());
         }
         if !self.calls.is_empty() {
             return self.decide_calls(rules, waiting);
@@ -238,30 +267,39 @@ impl History {
         }
         let mut run = Vec::new();
         let mut park = Vec::new();
-        for (index, (call, state)) in self.calls.iter().enumerate() {
-            let pending = PendingCall { call: call.clone(), answer_seq: self.answer_seq, index, started: false };
-            match state {
+        for (index, call) in self.calls.iter().enumerate() {
+            let pending = |started| call.pending(self.answer_seq, index, started);
+            let (id, name) = (&call.call.id, &call.call.name);
+            match &call.state {
                 CallState::Done(_) => {}
-                CallState::Unknown => match rules.unknown_policy(&call.name) {
-                    UnknownPolicy::Ask | UnknownPolicy::Probe => park.push(ask_about(call)),
-                    UnknownPolicy::Retry => run.push(PendingCall { started: true, ..pending }),
+                CallState::Unknown { probed } => match rules.unknown_policy(name) {
+                    UnknownPolicy::Retry => run.push(pending(true)),
                     UnknownPolicy::Fail => {
-                        let message = format!("nobody knows whether {} ({}) happened", call.name, call.id);
+                        let message = format!("nobody knows whether {name} ({id}) happened");
                         return fail(FailureKind::OutcomeUnknown, message);
                     }
+                    UnknownPolicy::Ask => park.push(call.ask_about()),
+                    UnknownPolicy::Probe => match rules.probe_of(name) {
+                        Some(probe) if !probed => {
+                            return Decision::Probe { call: pending(false), probe: probe.name.clone() };
+                        }
+                        _ => park.push(call.ask_about()),
+                    },
                 },
                 CallState::Pending { started: true } => {
                     return Decision::Record(StepBody::Tool(domain::ToolStep {
-                        call_id: call.id.clone(),
-                        tool: call.name.clone(),
+                        call_id: id.clone(),
+                        tool: name.clone(),
                         outcome: ToolOutcome::Unknown,
                         duration_ms: 0,
                     }));
                 }
-                CallState::Pending { started: false } => match waiting.iter().find(|wait| wait.call_id == call.id) {
-                    Some(wait) => park.push(wait.clone()),
-                    None => run.push(pending),
-                },
+                CallState::Pending { started: false } | CallState::AwaitsApproval { .. } => {
+                    match waiting.iter().find(|wait| wait.call_id == *id) {
+                        Some(wait) => park.push(wait.clone()),
+                        None => run.push(pending(false)),
+                    }
+                }
             }
         }
         if run.is_empty() { Decision::Park(park) } else { Decision::CallTools(run) }
@@ -269,12 +307,18 @@ impl History {
 
     fn apply_model(&mut self, rules: &Rules, seq: u32, step: &ModelStep) {
         self.answers += 1;
-        self.usage += step.usage;
-        self.counted += step.usage;
+        let used = step.total_usage();
+        self.usage += used;
+        self.counted += used;
         self.messages.push(Message::Assistant {
             text: step.text.clone(),
             tool_calls: step.tool_calls.clone(),
-            reasoning: Vec::new(),
+            reasoning: step.reasoning.clone(),
+        });
+        self.counted_prefix = (!step.usage.estimated && step.usage.input_tokens > 0).then(|| CountedPrefix {
+            model: step.model.clone(),
+            messages: self.messages.len(),
+            tokens: step.usage.total(),
         });
         self.answer_seq = seq;
         if step.tool_calls.is_empty() {
@@ -283,8 +327,7 @@ impl History {
         }
         self.answer = None;
         self.calls_made = self.calls_made.saturating_add(step.tool_calls.len() as u32);
-        let pending = CallState::Pending { started: false };
-        self.calls = step.tool_calls.iter().map(|call| (call.clone(), pending.clone())).collect();
+        self.calls = step.tool_calls.iter().cloned().map(Tracked::new).collect();
         self.call_ids.extend(step.tool_calls.iter().map(|call| call.id.clone()));
         if self.calls.len() > rules.limits.max_parallel_tool_calls as usize {
             let refusal = format!(
@@ -292,32 +335,63 @@ impl History {
                 self.calls.len(),
                 rules.limits.max_parallel_tool_calls
             );
-            for (_, state) in &mut self.calls {
-                *state = CallState::Done(refusal.clone());
+            for call in &mut self.calls {
+                call.state = CallState::Done(refusal.clone());
             }
             self.close_answer();
         }
     }
 
-    fn apply_resolved(&mut self, rules: &Rules, call_id: &str, by: &Resolution) {
+    fn apply_parked(&mut self, waits: &[Wait]) {
+        for wait in waits {
+            if matches!(wait.on, WaitFor::Child { .. }) {
+                self.children = self.children.saturating_add(1);
+            }
+            self.grants.asked(wait);
+            if let Some(call) = self.call_mut(&wait.call_id) {
+                call.parked(wait);
+            }
+        }
+    }
+
+    fn apply_probed(&mut self, rules: &Rules, call_id: &str, happened: Option<bool>, value: &Value) {
+        let Some(call) = self.call_mut(call_id) else { return };
+        if !matches!(call.state, CallState::Unknown { .. }) {
+            return;
+        }
+        match happened {
+            Some(true) => self.complete(rules, call_id, outcome(&ToolOutcome::Ok(value.clone())), false),
+            Some(false) => call.state = CallState::Pending { started: false },
+            None => call.state = CallState::Unknown { probed: true },
+        }
+    }
+
+    fn apply_resolved(&mut self, rules: &Rules, seq: u32, call_id: &str, by: &Resolution) {
         if let Resolution::Child(child) = by {
             self.usage += child.usage;
             self.counted += child.usage;
         }
-        // Time has passed or somebody has spoken: asking the same again may now give something new.
-        self.repeats.clear();
-        let again = match by {
-            Resolution::Signal { value, .. } => value.as_str() == Some(OUTCOME_RETRY),
-            _ => false,
-        };
-        if let Some((_, state)) = self.call_mut(call_id)
-            && *state == CallState::Unknown
-            && again
-        {
-            *state = CallState::Pending { started: false };
+        if self.grants.resolved(call_id, by) {
             return;
         }
-        self.complete(rules, call_id, resolution(by), false);
+        let Some(call) = self.call_mut(call_id) else { return };
+        match call.resolved(seq, by) {
+            Ended::MayRun => {
+                if call.approved == Some(seq) {
+                    let tool = call.call.name.clone();
+                    self.approved_tools.insert(tool);
+                } else {
+                    self.repeats.clear();
+                }
+            }
+            // Asking a person for the same again and again is a loop, too.
+            Ended::Refused(text) => self.complete(rules, call_id, text, true),
+            Ended::Answered => {
+                // Time has passed or somebody has spoken: asking the same again may now give something new.
+                self.repeats.clear();
+                self.complete(rules, call_id, resolution(by), false);
+            }
+        }
     }
 
     fn apply_retried(&mut self, rules: &Rules, keep_journal: bool) {
@@ -328,31 +402,31 @@ impl History {
         self.counted = Usage::default();
         self.repeats.clear();
         self.looping = None;
+        self.grants.retried();
         if keep_journal {
-            for (_, state) in &mut self.calls {
-                if *state == CallState::Unknown {
-                    *state = CallState::Pending { started: false };
-                }
-            }
+            self.calls.iter_mut().for_each(Tracked::retried);
             if self.answer.take().is_some() {
                 // The last answer is what failed the task: it is taken back, so that the model is asked again.
                 self.messages.pop();
+                self.counted_prefix = None;
             }
         } else {
             self.messages = opening(rules, &self.thread, &self.input);
             self.answer = None;
             self.calls.clear();
             self.children = 0;
+            self.approved_tools.clear();
+            self.counted_prefix = None;
         }
     }
 
     fn complete(&mut self, rules: &Rules, call_id: &str, text: String, detect_loop: bool) {
-        let Some((call, state)) = self.call_mut(call_id) else { return };
-        if matches!(state, CallState::Done(_)) {
+        let Some(call) = self.call_mut(call_id) else { return };
+        if call.is_done() {
             return;
         }
-        let fingerprint = detect_loop.then(|| (fingerprint(call, &text), call.name.clone()));
-        *state = CallState::Done(text);
+        let fingerprint = detect_loop.then(|| (call.fingerprint(&text), call.call.name.clone()));
+        call.state = CallState::Done(call.told(text));
         if let Some((fingerprint, name)) = fingerprint {
             let repeats = self.repeats.entry(fingerprint).or_default();
             *repeats += 1;
@@ -360,22 +434,22 @@ impl History {
                 self.looping = Some(name);
             }
         }
-        if self.calls.iter().all(|(_, state)| matches!(state, CallState::Done(_))) {
+        if self.calls.iter().all(Tracked::is_done) {
             self.close_answer();
         }
     }
 
     /// Shows the model the outcomes in the order of its calls, whatever order they came in.
     fn close_answer(&mut self) {
-        for (call, state) in self.calls.drain(..) {
-            if let CallState::Done(text) = state {
-                self.messages.push(Message::Tool { call_id: call.id, text });
+        for call in self.calls.drain(..) {
+            if let CallState::Done(text) = call.state {
+                self.messages.push(Message::Tool { call_id: call.call.id, text });
             }
         }
     }
 
-    fn call_mut(&mut self, call_id: &str) -> Option<&mut (ToolCall, CallState)> {
-        self.calls.iter_mut().find(|(call, _)| call.id == call_id)
+    fn call_mut(&mut self, call_id: &str) -> Option<&mut Tracked> {
+        self.calls.iter_mut().find(|call| call.call.id == call_id)
     }
 }
 
@@ -383,28 +457,9 @@ fn fail(kind: FailureKind, message: String) -> Decision {
     Decision::Finish(Verdict::Failed(Failure::new(kind, message)))
 }
 
-fn ask_about(call: &ToolCall) -> Wait {
-    Wait {
-        call_id: call.id.clone(),
-        on: WaitFor::Signal {
-            name: OUTCOME_SIGNAL.to_owned(),
-            question: format!(
-                "A crash cut the call {} of {} off. Did it happen? Answer `{OUTCOME_RETRY}` to make it again, or say what came of it.",
-                call.id, call.name
-            ),
-            options: Vec::new(),
-        },
-        expires_at: None,
-        default: None,
-    }
-}
-
-fn fingerprint(call: &ToolCall, text: &str) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(call.name.as_bytes());
-    hasher.update(&[0]);
-    hasher.update(call.arguments.to_string().as_bytes());
-    hasher.update(&[0]);
-    hasher.update(text.as_bytes());
-    *hasher.finalize().as_bytes()
+/// Tells whether a call's outcome is the id of a task that it made and that nobody waits for; it counts as a sub-task.
+fn names_a_task(outcome: &ToolOutcome) -> bool {
+    let ToolOutcome::Ok(Value::Object(object)) = outcome else { return false };
+    let task = object.get("task").and_then(Value::as_str);
+    object.len() == 1 && task.is_some_and(|task| task.parse::<domain::TaskId>().is_ok())
 }

@@ -3,15 +3,23 @@
 //! Nothing here is async, reads a clock or draws a random number: the same journal always gives the same decision, so a
 //! run that was cut off anywhere goes on by folding its journal. `driver` performs what is decided here.
 
+mod approval;
+mod budget;
+mod calls;
 mod conversation;
 mod history;
+mod probe;
 mod rules;
 
 #[cfg(test)]
 mod tests;
 
+pub use approval::approval_digest;
+pub use budget::{BUDGET_CALLS, shortage_of};
+pub use calls::PendingCall;
 pub use conversation::request;
-pub use history::{Decision, History, PendingCall, Verdict};
+pub use history::{Decision, History, Verdict};
+pub use probe::{probe_arguments, probe_says};
 pub use rules::Rules;
 
 /// How often an answer that does not match `output_schema` (or is empty) is sent back to the model.

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use domain::agent::LimitsSpec;
 use domain::{AgentSpec, ToolSpec, UnknownPolicy};
 
+use super::probe::may_probe;
+
 /// The rules of one version of an agent, made once and shared by its tasks.
 #[derive(Debug)]
 pub struct Rules {
     pub(super) limits: LimitsSpec,
     pub(super) system: String,
     pub(super) thread_messages: usize,
-    unknown: HashMap<String, UnknownPolicy>,
+    tools: HashMap<String, ToolSpec>,
     output: Option<jsonschema::Validator>,
 }
 
@@ -35,7 +37,7 @@ impl Rules {
             limits: agent.limits.clone(),
             system,
             thread_messages: agent.memory.thread_messages as usize,
-            unknown: tools.iter().map(|tool| (tool.name.clone(), tool.on_unknown)).collect(),
+            tools: tools.iter().map(|tool| (tool.name.clone(), tool.clone())).collect(),
             output,
         }
     }
@@ -70,7 +72,22 @@ impl Rules {
         self.limits.wall_time.0
     }
 
+    /// Tokens that a task may read and write.
+    pub fn max_tokens(&self) -> u64 {
+        self.limits.max_tokens
+    }
+
+    pub(super) fn tool(&self, name: &str) -> Option<&ToolSpec> {
+        self.tools.get(name)
+    }
+
     pub(super) fn unknown_policy(&self, tool: &str) -> UnknownPolicy {
-        self.unknown.get(tool).copied().unwrap_or_default()
+        self.tool(tool).map(|tool| tool.on_unknown).unwrap_or_default()
+    }
+
+    /// The tool that can be asked about unknown outcomes of another; none when there is none that changes nothing.
+    pub(super) fn probe_of(&self, tool: &str) -> Option<&ToolSpec> {
+        let probe = self.tool(self.tool(tool)?.probe.as_deref()?)?;
+        may_probe(probe).then_some(probe)
     }
 }

@@ -1,11 +1,13 @@
 //! The loop's rules on plain values, and the law that a crash after any step changes nothing.
 
+mod people;
+
 use std::collections::BTreeSet;
 
 use domain::agent::LimitsSpec;
 use domain::{
-    AgentName, AgentSpec, Effect, FailureKind, FinishReason, Message, ModelStep, Resolution, Step, StepBody, TaskInput,
-    ToolCall, ToolOutcome, ToolSpec, ToolStep, UnknownPolicy, Usage, Wait, WaitFor,
+    AgentName, AgentSpec, Approval, Effect, FailureKind, FinishReason, Message, ModelStep, Resolution, Step, StepBody,
+    TaskInput, ToolCall, ToolOutcome, ToolSpec, ToolStep, UnknownPolicy, Usage, Wait, WaitFor,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,7 +27,11 @@ fn tool(name: &str, effect: Effect, on_unknown: UnknownPolicy) -> ToolSpec {
 }
 
 fn rules_of(agent: &AgentSpec, policy: UnknownPolicy) -> Rules {
-    Rules::new(agent, &[tool("work", Effect::None, policy), tool("once", Effect::Once, policy)])
+    let guarded = ToolSpec { approval: Approval::Always, ..tool("guarded", Effect::None, policy) };
+    let probed = ToolSpec { probe: Some("look".to_owned()), ..tool("probed", Effect::Once, UnknownPolicy::Probe) };
+    let plain = [tool("work", Effect::None, policy), tool("once", Effect::Once, policy)];
+    let look = tool("look", Effect::None, policy);
+    Rules::new(agent, &[&plain[..], &[guarded, probed, look]].concat())
 }
 
 fn rules() -> Rules {
@@ -289,6 +295,17 @@ enum Act {
     Waits(u8),
     /// Marked before the call; a crash in between makes the outcome unknown.
     Once,
+    /// As `Once`, with a tool that knows what happened.
+    Probed,
+    /// A person is asked first, and decides so.
+    Guarded(Verdict3),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verdict3 {
+    Approved,
+    Edited,
+    Refused,
 }
 
 struct World<'a> {
@@ -335,7 +352,12 @@ impl World<'_> {
         let turn = self.journal.iter().filter(|step| matches!(step.body, StepBody::Model(_))).count();
         let body = match self.program.turns.get(turn) {
             Some(acts) if !acts.is_empty() => {
-                let name = |act: &Act| if matches!(act, Act::Once) { "once" } else { "work" };
+                let name = |act: &Act| match act {
+                    Act::Once => "once",
+                    Act::Probed => "probed",
+                    Act::Guarded(_) => "guarded",
+                    _ => "work",
+                };
                 let calls = acts.iter().enumerate().map(|(n, act)| call(&format!("c{turn}.{n}"), name(act))).collect();
                 says("thinking", calls)
             }
@@ -362,10 +384,20 @@ impl World<'_> {
                     self.waiting.push(Wait { call_id: id, on, expires_at: None, default: None });
                     continue;
                 }
-                Act::Once => {
-                    if !pending.started
-                        && self.push(StepBody::ToolStarted { call_id: id.clone(), tool: "once".to_owned() })
-                    {
+                Act::Guarded(_) => {
+                    if let Some(reason) = self.history.needs_approval(self.rules, &pending) {
+                        let digest = approval_digest(domain::TaskId(uuid::Uuid::nil()), 1, &pending.call);
+                        let (tool, arguments) = (pending.call.name, pending.call.arguments);
+                        let on = WaitFor::Approval { tool, arguments, digest, reason };
+                        self.waiting.push(Wait { call_id: id, on, expires_at: None, default: None });
+                        continue;
+                    }
+                    *self.deliveries.entry(id.clone()).or_default() += 1;
+                    ToolOutcome::Ok(pending.call.arguments.clone())
+                }
+                Act::Once | Act::Probed => {
+                    let tool = pending.call.name.clone();
+                    if !pending.started && self.push(StepBody::ToolStarted { call_id: id.clone(), tool }) {
                         return;
                     }
                     *self.deliveries.entry(id.clone()).or_default() += 1;
@@ -382,8 +414,18 @@ impl World<'_> {
         self.push(StepBody::Parked { waits: waits.clone() });
         self.waiting.clear();
         for wait in self.shuffled(waits) {
-            let by = match wait.on {
+            let by = match &wait.on {
                 WaitFor::Timer { .. } => Resolution::Timer,
+                WaitFor::Approval { digest, .. } => {
+                    let Act::Guarded(decision) = self.act(&wait.call_id) else { panic!("only guarded calls ask") };
+                    let mut value = json!({ "approved": true, "digest": digest });
+                    match decision {
+                        Verdict3::Approved => {}
+                        Verdict3::Edited => value["arguments"] = json!({ "for": "edited" }),
+                        Verdict3::Refused => value["approved"] = json!(false),
+                    }
+                    Resolution::Signal { value, from: Some("ann".to_owned()) }
+                }
                 _ => Resolution::Signal { value: json!("so be it"), from: None },
             };
             self.push(StepBody::Resolved { call_id: wait.call_id, by });
@@ -411,6 +453,11 @@ fn live(program: &Program, crashes: &BTreeSet<u32>) -> (Vec<Step>, Vec<Message>,
             Decision::Record(body) => {
                 world.push(body);
             }
+            Decision::Probe { call, probe } => {
+                let happened = Some(world.deliveries.contains_key(&call.call.id));
+                let value = json!({ "happened": happened });
+                world.push(StepBody::Probed { call_id: call.call.id, tool: probe, happened, value });
+            }
             Decision::Park(waits) => world.park(waits),
             Decision::Finish(verdict) => {
                 let messages = world.history.messages().to_vec();
@@ -426,7 +473,9 @@ fn programs(with_once: bool) -> impl Strategy<Value = Program> {
         4 => any::<u8>().prop_map(Act::Answers),
         1 => Just(Act::Fails),
         2 => any::<u8>().prop_map(Act::Waits),
+        1 => prop_oneof![Just(Verdict3::Approved), Just(Verdict3::Edited), Just(Verdict3::Refused)].prop_map(Act::Guarded),
         if with_once { 4 } else { 0 } => Just(Act::Once),
+        if with_once { 4 } else { 0 } => Just(Act::Probed),
     ];
     let turns = prop::collection::vec(prop::collection::vec(act, 0..4), 0..6);
     let last = prop_oneof![4 => Just("the answer"), 1 => Just("")];
@@ -470,6 +519,36 @@ proptest! {
         prop_assert!(deliveries.iter().all(|count| *count <= 1));
         let seqs: Vec<u32> = journal.iter().map(|step| step.seq).collect();
         prop_assert_eq!(seqs, (0..journal.len() as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_call_that_a_person_must_allow_is_never_made_without(
+        program in programs(true),
+        crashes in prop::collection::btree_set(0_u32..60, 0..20),
+    ) {
+        let (journal, ..) = live(&program, &crashes);
+        let mut allowed = BTreeSet::new();
+        for step in &journal {
+            match &step.body {
+                StepBody::Resolved { call_id, by: Resolution::Signal { value, .. } } if value["approved"] == true => {
+                    allowed.insert(call_id.clone());
+                }
+                StepBody::Tool(done) if done.tool == "guarded" => prop_assert!(allowed.contains(&done.call_id)),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn any_beginning_of_a_journal_leads_to_a_decision(program in programs(true), crashes in prop::collection::btree_set(0_u32..60, 0..8)) {
+        let rules = rules();
+        let (journal, ..) = live(&program, &crashes);
+        for length in 1..=journal.len() {
+            let begun = History::replay(&rules, Vec::new(), &journal[..length]).expect("it begins with an input");
+            let again = History::replay(&rules, Vec::new(), &journal[..length]).expect("it begins with an input");
+            prop_assert_eq!(begun.decide(&rules, &[]), again.decide(&rules, &[]));
+            prop_assert_eq!(begun.messages(), again.messages());
+        }
     }
 
     #[test]
