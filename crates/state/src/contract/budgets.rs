@@ -80,7 +80,7 @@ async fn granted(world: &World, lease: Lease, id: ReserveId, amount: Amount) {
 async fn refusal(world: &World, lease: Lease, id: ReserveId, amount: Amount) -> BudgetLevel {
     match reserve(world, lease, id, amount).await {
         Reserved::Refused(level) => level,
-        other => panic!("should be refused: {other:?}"),
+        Reserved::Granted { warnings } => panic!("should be refused: {warnings:?}"),
     }
 }
 
@@ -339,8 +339,8 @@ async fn windows(world: World) {
     let lease = payer(&world, &[hour, day]).await;
     granted(&world, lease, MODEL, call(90)).await;
     let began = BudgetWindow::Hour.begin(world.now());
-    let to_the_hour = began + Duration::from_hours(1) - world.now();
-    world.clock.advance(to_the_hour.to_std().expect("in the future") - Duration::from_micros(1));
+    let to_the_hour = began + Duration::from_hours(1) - Duration::from_micros(1) - world.now();
+    world.clock.advance(to_the_hour.to_std().expect("in the future"));
     let other = ReserveId::Model { seq: 2 };
     refusal(&world, lease, other, call(20)).await;
     world.clock.advance(Duration::from_micros(1));
@@ -365,7 +365,7 @@ async fn warnings(world: World) {
         Reserved::Granted { warnings } => {
             warnings.iter().map(|level| (level.what, level.limit, level.reserved, level.asked)).collect::<Vec<_>>()
         }
-        other => panic!("should be granted: {other:?}"),
+        Reserved::Refused(level) => panic!("should be granted: {level:?}"),
     };
     assert_eq!(warned(1, 79).await, []);
     assert_eq!(warned(2, 1).await, [(Dimension::Tokens, 100, 79, 1), (Dimension::ModelCalls, 2, 1, 1)]);

@@ -12,6 +12,7 @@
 //! A case panics when the adapter breaks the contract. Nothing here knows an adapter.
 
 mod artifacts;
+mod budget_program;
 mod budgets;
 mod claiming;
 mod ending;
@@ -72,6 +73,7 @@ pub fn cases() -> Vec<Case> {
         budgets::CASES,
         artifacts::CASES,
         program::CASES,
+        budget_program::CASES,
     ] {
         all.extend(group.iter().map(|(name, run)| Case { name, run: *run }));
     }
