@@ -1,0 +1,9 @@
+//! The adapter against a server that speaks the protocol, and misbehaves on demand.
+
+mod answers;
+mod contract;
+mod cuts;
+mod failures;
+mod models;
+mod requests;
+mod support;
