@@ -1,5 +1,6 @@
 //! What only the SQLite store promises: its files, its lock, its recovery. The contract runs in `tests/contract.rs`.
 
+mod budgets;
 mod files;
 mod recovery;
 mod support;
