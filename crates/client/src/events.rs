@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream, Stream};
 use futures::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 use tracing::debug;
-use wire::{DeltaEvent, JournalStep, RestartEvent, StatusEvent, TaskView, event_name};
+use wire::{BudgetEvent, DeltaEvent, JournalStep, ProgressEvent, RestartEvent, StatusEvent, TaskView, event_name};
 
 use crate::http::{successful, transport};
 use crate::sse::{Event, Parser, TooLarge};
@@ -31,6 +31,10 @@ pub enum TaskEvent {
     Delta(DeltaEvent),
     /// What was spoken of a step is void.
     Restart(RestartEvent),
+    /// A tool that is still at work says how far it is; a hint.
+    Progress(ProgressEvent),
+    /// A budget has reached four fifths of a limit; a hint.
+    Budget(BudgetEvent),
     /// It ended; nothing follows.
     Finished(Box<TaskView>),
 }
@@ -154,6 +158,8 @@ impl Reader {
             event_name::STEP => Some(TaskEvent::Step(self.read(&event.data)?)),
             event_name::DELTA => Some(TaskEvent::Delta(self.read(&event.data)?)),
             event_name::RESTART => Some(TaskEvent::Restart(self.read(&event.data)?)),
+            event_name::PROGRESS => Some(TaskEvent::Progress(self.read(&event.data)?)),
+            event_name::BUDGET => Some(TaskEvent::Budget(self.read(&event.data)?)),
             event_name::FINISHED => Some(TaskEvent::Finished(self.read(&event.data)?)),
             // A newer server may tell more.
             _ => None,

@@ -2,6 +2,7 @@
 //!
 //! Errors carry the server's problem as it was sent. Event streams resume by themselves where they broke off.
 
+mod decisions;
 mod error;
 mod events;
 mod http;

@@ -35,6 +35,10 @@ pub struct Config {
     pub orchestrator_expiry_interval: HumanDuration,
     /// How often what is stored is counted for the metrics.
     pub orchestrator_stats_interval: HumanDuration,
+    /// How often blobs that nothing refers to are looked for; 10ms to 7d.
+    pub orchestrator_blob_interval: HumanDuration,
+    /// How long a blob is kept that nothing refers to; at least 1h, as its file may be about to be recorded.
+    pub orchestrator_blob_grace: HumanDuration,
 }
 
 impl Default for Config {
@@ -52,6 +56,8 @@ impl Default for Config {
             orchestrator_reap_interval: HumanDuration::from_secs(1),
             orchestrator_expiry_interval: HumanDuration::from_secs(1),
             orchestrator_stats_interval: HumanDuration::from_secs(10),
+            orchestrator_blob_interval: HumanDuration::from_secs(3_600),
+            orchestrator_blob_grace: HumanDuration::from_secs(24 * 3_600),
         }
     }
 }
@@ -74,6 +80,14 @@ impl Validate for Config {
         .filter(|(_, value)| !(shortest..=longest).contains(&value.0))
         .map(|(name, value)| format!("{name} must be from 10ms to 1h, not {value}"))
         .collect();
+        let interval = self.orchestrator_blob_interval;
+        if !(shortest..=7 * 24 * longest).contains(&interval.0) {
+            problems.push(format!("ORCHESTRATOR_BLOB_INTERVAL must be from 10ms to 7d, not {interval}"));
+        }
+        let grace = self.orchestrator_blob_grace;
+        if !(longest..=366 * 24 * longest).contains(&grace.0) {
+            problems.push(format!("ORCHESTRATOR_BLOB_GRACE must be from 1h to 366d, not {grace}"));
+        }
         if self.agent_max_lease_losses == 0 {
             problems.push("AGENT_MAX_LEASE_LOSSES must be at least 1".to_owned());
         }
@@ -93,7 +107,12 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let never = HumanDuration::from_secs(0);
-        let config = Config { agent_lease: never, orchestrator_sweep_interval: never, ..Config::default() };
-        assert_eq!(config.problems().len(), 2);
+        let config = Config {
+            agent_lease: never,
+            orchestrator_sweep_interval: never,
+            orchestrator_blob_grace: HumanDuration::from_secs(60),
+            ..Config::default()
+        };
+        assert_eq!(config.problems().len(), 3);
     }
 }

@@ -6,11 +6,11 @@ use wire::SubmitTask;
 /// Digests what a request asks for: written in another order, or with the same text as `prompt` or as `input`, it is the
 /// same request. Times count as they were written, so that a repeated `delay` is a repetition.
 pub(super) fn of(request: &SubmitTask) -> [u8; 32] {
-    let (prompt, data) = match &request.input {
-        Some(input) => (Some(&input.prompt), input.data.as_ref()),
-        None => (request.prompt.as_ref(), request.data.as_ref()),
+    let (prompt, data, images) = match &request.input {
+        Some(input) => (Some(&input.prompt), input.data.as_ref(), &input.images),
+        None => (request.prompt.as_ref(), request.data.as_ref(), &request.images),
     };
-    let content = json!([
+    let mut content = json!([
         request.agent,
         prompt,
         data,
@@ -23,6 +23,12 @@ pub(super) fn of(request: &SubmitTask) -> [u8; 32] {
         request.user,
         request.metadata,
     ]);
+    // What came later is added only where it is: requests of before keep their digests.
+    if let Value::Array(parts) = &mut content
+        && !images.is_empty()
+    {
+        parts.push(json!({ "images": images }));
+    }
     let mut hasher = blake3::Hasher::new();
     canonical(&content, &mut hasher);
     *hasher.finalize().as_bytes()
@@ -74,7 +80,7 @@ mod tests {
         let first: Value = serde_json::from_str(r#"{"a":1,"b":{"c":[2,3],"d":null}}"#).unwrap();
         let second: Value = serde_json::from_str(r#"{"b":{"d":null,"c":[2,3]},"a":1}"#).unwrap();
         let one = SubmitTask { data: Some(first), ..request() };
-        let input = InputBody { prompt: "hello".to_owned(), data: Some(second) };
+        let input = InputBody { data: Some(second), ..InputBody::new("hello") };
         let other = SubmitTask { prompt: None, input: Some(input), ..request() };
         assert_eq!(of(&one), of(&other));
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::str::FromStr;
 
 use domain::{Delta, Step, TaskId, TaskStatus};
-use wire::{DeltaEvent, RestartEvent, StatusEvent, TaskView};
+use wire::{BudgetEvent, DeltaEvent, ProgressEvent, RestartEvent, StatusEvent, TaskView};
 
 /// One thing that a watcher is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,10 @@ pub enum Told {
     Delta(DeltaEvent),
     /// What was spoken of a step is void.
     Restart(RestartEvent),
+    /// How far a tool is.
+    Progress(ProgressEvent),
+    /// A budget has reached four fifths of a limit.
+    Budget(BudgetEvent),
     /// The task ended; nothing follows.
     Finished(Box<TaskView>),
 }
@@ -28,7 +32,7 @@ impl Told {
             Self::Step(step) => Some(step.seq.to_string()),
             Self::Delta(DeltaEvent { seq, epoch, call, n, .. }) => Some(format!("{seq}-{epoch}-{call}-{n}")),
             Self::Finished(_) => Some("end".to_owned()),
-            Self::Status(_) | Self::Restart(_) => None,
+            Self::Status(_) | Self::Restart(_) | Self::Progress(_) | Self::Budget(_) => None,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The use cases: the rules behind the REST API, without HTTP.
 
 mod agents;
+mod approvals;
+mod artifacts;
+mod budgets;
+mod decisions;
 mod digest;
 mod feed;
+mod images;
 mod room;
 mod submission;
 mod tasks;
@@ -10,6 +15,8 @@ mod waiting;
 mod watch;
 
 pub use agents::{AgentError, AgentsView};
+pub use approvals::DecisionError;
+pub use artifacts::ArtifactError;
 pub use feed::{InvalidResume, Resume, Told};
 pub use submission::{Submission, SubmitError};
 pub use tasks::{JournalError, SignalError, TaskError, Tasks};

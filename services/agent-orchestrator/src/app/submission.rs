@@ -9,7 +9,7 @@ use state::StateError;
 use state::agents::AgentVersion;
 use wire::SubmitTask;
 
-use super::digest;
+use super::{digest, images};
 
 /// The longest prompt, and the largest data, in bytes.
 pub(super) const TEXT_MAX: usize = 1024 * 1024;
@@ -176,6 +176,7 @@ pub(super) fn check(submission: Submission, clock: &dyn Clock) -> Result<Accepte
     let mut submission = submission;
     submission.request.prompt = None;
     submission.request.data = None;
+    submission.request.images = Vec::new();
     submission.request.input = None;
     Ok(Accepted { submission, input, key, digest, now, run_at, expires_at, deadline })
 }
@@ -243,16 +244,22 @@ impl Faults {
 
     fn input(&mut self, request: &SubmitTask, pointer: &str) -> Option<TaskInput> {
         let input = match (&request.prompt, &request.data, &request.input) {
-            (Some(prompt), data, None) => TaskInput { prompt: prompt.clone(), data: data.clone(), images: Vec::new() },
-            (None, None, Some(input)) => {
-                TaskInput { prompt: input.prompt.clone(), data: input.data.clone(), images: Vec::new() }
-            }
+            (Some(prompt), data, None) => TaskInput {
+                prompt: prompt.clone(),
+                data: data.clone(),
+                images: images::check(self, "/images", &request.images),
+            },
+            (None, None, Some(input)) if request.images.is_empty() => TaskInput {
+                prompt: input.prompt.clone(),
+                data: input.data.clone(),
+                images: images::check(self, "/input/images", &input.images),
+            },
             (None, _, None) => {
                 self.add("/prompt", "is missing: say what is to be done, here or in `input`");
                 return None;
             }
             (_, _, Some(_)) => {
-                self.add("/input", "cannot be given together with `prompt` or `data`");
+                self.add("/input", "cannot be given together with `prompt`, `data` or `images`");
                 return None;
             }
         };
@@ -349,7 +356,7 @@ mod tests {
 
     #[test]
     fn the_prompt_comes_once() {
-        let input = InputBody { prompt: "hi".to_owned(), data: None };
+        let input = InputBody::new("hi");
         assert_eq!(faults(SubmitTask { prompt: None, ..request() }), ["/prompt"]);
         assert_eq!(faults(SubmitTask { input: Some(input.clone()), ..request() }), ["/input"]);
         assert!(faults(SubmitTask { prompt: None, input: Some(input), ..request() }).is_empty());

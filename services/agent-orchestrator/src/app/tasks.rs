@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Announcer;
+use blob::Blobs;
 use bus::{Events, Received, TaskEvents};
 use common::problem::{self, Fault, Kind, Problem};
 use common::telemetry::LabelSet;
@@ -19,13 +20,14 @@ use tokio::time::Instant;
 use tracing::info;
 use wire::{SignalBody, TaskView, WaitingFor};
 
+use super::decisions::is_reserved;
 use super::room::Room;
 use super::submission::{self, Faults, LABEL_MAX, Submission, SubmitError, TEXT_MAX};
 use super::waiting::OpenWaits;
 use crate::{Config, Deps};
 
 /// How many steps are read at once where a whole journal is looked through.
-const JOURNAL_PAGE: u32 = 256;
+pub(super) const JOURNAL_PAGE: u32 = 256;
 const SIGNAL_NAME_MAX: usize = 255;
 /// How many agents have their own label in the metrics; the others share one.
 const AGENT_LABELS: usize = 200;
@@ -39,9 +41,10 @@ pub struct Tasks {
 pub(super) struct Inner {
     pub(super) state: Arc<dyn State>,
     agents: Arc<Agents>,
-    announcer: Announcer,
+    pub(super) announcer: Announcer,
+    pub(super) blobs: Arc<dyn Blobs>,
     pub(super) events: Arc<dyn Events>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     room: Room,
     labels: LabelSet,
@@ -106,6 +109,12 @@ pub enum SignalError {
     /// The request breaks rules.
     #[error("the signal has {} fault(s)", .0.len())]
     Invalid(Vec<Fault>),
+    /// The name is that of a decision, which has an endpoint of its own.
+    #[error("signals named {name:?} are decisions of people, which come by `/approvals` and `/budget` alone")]
+    Reserved {
+        /// The name.
+        name: String,
+    },
     /// The value is too large.
     #[error("the value has {bytes} bytes, {TEXT_MAX} are allowed")]
     TooLarge {
@@ -128,6 +137,7 @@ impl From<SignalError> for Problem {
         let text = error.to_string();
         match error {
             SignalError::Invalid(errors) => Problem { errors, ..Problem::new(Kind::InvalidRequest) },
+            SignalError::Reserved { .. } => Problem::new(Kind::ReservedSignal).detail(text),
             SignalError::TooLarge { .. } => Problem::new(Kind::TooLarge).detail(text).fault("/value", "is too large"),
             SignalError::Task(error) => error.into(),
         }
@@ -138,6 +148,7 @@ impl utoipa::IntoResponses for SignalError {
     fn responses() -> problem::Responses {
         problem::responses(&[
             Kind::InvalidRequest,
+            Kind::ReservedSignal,
             Kind::UnsupportedMediaType,
             Kind::BodyTooLarge,
             Kind::TooLarge,
@@ -156,6 +167,7 @@ impl Tasks {
             state: Arc::clone(&deps.state),
             agents: Arc::clone(&deps.agents),
             announcer: deps.announcer(),
+            blobs: Arc::clone(&deps.blobs),
             events: Arc::clone(&deps.events),
             clock: Arc::clone(&deps.clock),
             ids: Arc::clone(&deps.ids),
@@ -276,6 +288,9 @@ impl Tasks {
         let key = faults.key(key, None);
         if !faults.0.is_empty() {
             return Err(SignalError::Invalid(faults.0));
+        }
+        if is_reserved(&body.name) {
+            return Err(SignalError::Reserved { name: body.name });
         }
         let bytes = serde_json::to_vec(&body.value).map_or(usize::MAX, |bytes| bytes.len());
         if bytes > TEXT_MAX {

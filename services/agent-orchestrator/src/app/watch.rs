@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 
 use bus::{BusError, Received};
 use common::problem::{self, Kind, Problem};
-use domain::{Delta, EventBody, Namespace, StepBody, Task, TaskId, TaskStatus};
+use domain::{BudgetLevel, Delta, EventBody, Namespace, StepBody, Task, TaskId, TaskStatus};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use state::StateError;
+use wire::{BudgetEvent, ProgressEvent};
 
 use super::feed::{Feed, InvalidResume, Resume, Told};
 use super::tasks::{TaskError, Tasks};
@@ -185,10 +186,23 @@ impl Watch {
                 self.behind = true;
             }
             EventBody::TaskFinished { .. } | EventBody::CancelRequested { .. } => self.behind = true,
-            EventBody::TaskCreated { .. }
-            | EventBody::AgentUpdated { .. }
-            | EventBody::ToolProgress { .. }
-            | EventBody::BudgetWarning { .. } => {}
+            EventBody::ToolProgress { call_id, message, fraction, .. } => {
+                let (call_id, message) = (call_id.clone(), message.clone());
+                self.out.push_back(Told::Progress(ProgressEvent { call_id, message, fraction: *fraction }));
+            }
+            EventBody::BudgetWarning { level, .. } => self.out.push_back(Told::Budget(self.warning(level))),
+            EventBody::TaskCreated { .. } | EventBody::AgentUpdated { .. } => {}
+        }
+    }
+
+    fn warning(&self, level: &BudgetLevel) -> BudgetEvent {
+        BudgetEvent {
+            id: self.task,
+            account: level.account.key.clone(),
+            window: level.account.window,
+            what: level.what.as_str().to_owned(),
+            limit: level.what.show(level.limit),
+            used: level.what.show(level.spent.saturating_add(level.reserved)),
         }
     }
 

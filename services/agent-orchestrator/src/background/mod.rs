@@ -1,5 +1,6 @@
 //! Reconcilers: they bring what is back to what should be, from the record alone. Safe to run on many replicas.
 
+mod blobs;
 mod expiry;
 mod reaper;
 mod stats;
@@ -22,6 +23,7 @@ pub(crate) fn start(config: &Config, deps: &Deps, tasks: &Tasks, lifecycle: &Lif
     lifecycle.spawn("orchestrator.sweeper", sweeper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.reaper", reaper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.expiry", expiry::run(config.clone(), deps.clone(), soft.clone()));
+    lifecycle.spawn("orchestrator.blobs", blobs::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.stats", stats::run(config.clone(), deps.clone(), tasks.clone(), soft.clone()));
 }
 
@@ -32,9 +34,9 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn failed(&mut self, what: &'static str, error: &state::StateError) {
+    fn failed(&mut self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
         if !self.failing {
-            warn!(%error, what, "a background round failed; it is repeated");
+            warn!(error, what, "a background round failed; it is repeated");
         }
         self.failing = true;
     }

@@ -1,6 +1,7 @@
 //! The REST API: one endpoint a file. A handler extracts, calls one use case, and translates.
 
 mod agents;
+mod budgets;
 mod caller;
 mod headers;
 mod models;
@@ -30,6 +31,7 @@ pub(crate) struct App {
     state: Arc<dyn state::State>,
     queue: Arc<dyn WorkQueue>,
     models: llm::Models,
+    clock: Arc<dyn domain::Clock>,
     streams: Arc<Semaphore>,
     max_streams: u32,
     heartbeat: Duration,
@@ -55,6 +57,8 @@ pub(crate) struct App {
         wire::StatusEvent,
         wire::DeltaEvent,
         wire::RestartEvent,
+        wire::ProgressEvent,
+        wire::BudgetEvent,
         wire::TaskStatusSchema,
         wire::ExecutionModeSchema,
         wire::FailureSchema,
@@ -71,12 +75,13 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: Cancell
         state: Arc::clone(&deps.state),
         queue: Arc::clone(&deps.queue),
         models: deps.models.clone(),
+        clock: Arc::clone(&deps.clock),
         streams: Arc::new(Semaphore::new(config.orchestrator_max_streams as usize)),
         max_streams: config.orchestrator_max_streams,
         heartbeat: config.orchestrator_stream_heartbeat.0,
         stopping,
     };
-    OpenApiRouter::with_openapi(Documentation::openapi())
+    let mut router = OpenApiRouter::with_openapi(Documentation::openapi())
         .routes(routes!(tasks::submit::submit_task, tasks::list::list_tasks))
         .routes(routes!(tasks::submit::queue_submit))
         .routes(routes!(tasks::get::get_task))
@@ -85,6 +90,13 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: Cancell
         .routes(routes!(tasks::cancel::cancel_task))
         .routes(routes!(tasks::signal::signal_task))
         .routes(routes!(tasks::retry::retry_task))
+        .routes(routes!(tasks::approvals::task_approvals))
+        .routes(routes!(tasks::approvals::decide_approval))
+        .routes(routes!(tasks::approvals::list_approvals))
+        .routes(routes!(tasks::budget::task_budget, tasks::budget::decide_budget))
+        .routes(routes!(tasks::artifacts::task_artifacts))
+        .routes(routes!(tasks::artifacts::download_artifact))
+        .routes(routes!(budgets::list_budgets))
         .routes(routes!(tasks::dead_letters::list_dead_letters))
         .routes(routes!(agents::list_agents))
         .routes(routes!(agents::get_agent))
@@ -92,5 +104,9 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: Cancell
         .routes(routes!(threads::thread_messages))
         .routes(routes!(models::list_models))
         .routes(routes!(pool_stats::pool_stats))
-        .with_state(app)
+        .with_state(app);
+    // OpenAPI has no word for a parameter with slashes in it.
+    let paths = &mut router.get_openapi_mut().paths.paths;
+    *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    router
 }

@@ -38,11 +38,11 @@ pub(crate) struct ThreadPath {
 pub(crate) struct PageQuery {
     /// `next_cursor` of the page before.
     #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
     /// How many items, 1 to 1000.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
-    limit: Limit,
+    pub(super) limit: Limit,
 }
 
 /// Lists conversations, the newest first.

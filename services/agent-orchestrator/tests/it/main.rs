@@ -4,7 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agents;
+mod approvals;
+mod artifacts;
 mod background;
+mod budgets;
+mod hints;
 mod hostile;
 mod openapi;
 mod platform;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agent::Announcer;
 use agent_orchestrator::{Config, Deps};
+use blob::Blobs;
 use bus::InprocBus;
 use client::Client;
 use common::lifecycle::Lifecycle;
@@ -27,6 +28,7 @@ pub(crate) struct Platform {
     pub(crate) state: Arc<dyn State>,
     pub(crate) bus: InprocBus,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
     dir: TempDir,
@@ -62,11 +64,14 @@ impl Platform {
         let state: Arc<dyn State> = SqliteState::open(SqliteOptions::new(dir.path()), Arc::clone(&clock)).unwrap();
         let agents = Arc::new(Agents::new(Arc::clone(&state), Arc::clone(&clock)));
         let bus = InprocBus::default();
+        let blobs: Arc<dyn Blobs> = Arc::new(blob::Folder::new(dir.path().join("blobs")));
         let deps = Deps {
             state: Arc::clone(&state),
             agents: Arc::clone(&agents),
             queue: Arc::new(bus.clone()),
             events: Arc::new(bus.clone()),
+            blobs: Arc::clone(&blobs),
+            limits: Arc::default(),
             models: llm::Models::default(),
             clock: Arc::clone(&clock),
             ids: Arc::new(SystemIds),
@@ -76,7 +81,7 @@ impl Platform {
         let url = format!("http://{}", addresses.http);
         let client = Client::new(&url).unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { url, client, http, state, bus, agents, clock, lifecycle, dir }
+        Self { url, client, http, state, bus, agents, blobs, clock, lifecycle, dir }
     }
 
     /// Stops in order and opens the same record again.
@@ -92,6 +97,11 @@ impl Platform {
         assert_eq!(exit.code(), 0, "{exit:?}");
         self.state.close().await;
         self.dir
+    }
+
+    /// Where the blobs are.
+    pub(crate) fn blob_folder(&self) -> std::path::PathBuf {
+        self.dir.path().join("blobs")
     }
 
     pub(crate) async fn publish(&self, spec: Value) {

@@ -18,6 +18,8 @@ fn asks_for_a_tool() -> StepBody {
         usage: Usage::default(),
         structured: false,
         duration_ms: 1,
+        reasoning: Vec::new(),
+        tries: Vec::new(),
     })
 }
 

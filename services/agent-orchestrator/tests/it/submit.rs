@@ -62,7 +62,7 @@ async fn the_same_key_names_the_first_task_by_header_or_body() {
     let platform = Platform::start().await;
     let first = platform.client.submit(&keyed("k")).await.unwrap();
     let again = platform.client.submit_with_key(&request(), "k").await.unwrap();
-    let input = InputBody { prompt: "hello".to_owned(), data: None };
+    let input = InputBody::new("hello");
     let other_form = SubmitTask { prompt: None, input: Some(input), ..keyed("k") };
     let once_more = platform.client.submit(&other_form).await.unwrap();
     assert!(first.created && !again.created && !once_more.created);

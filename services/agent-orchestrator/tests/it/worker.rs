@@ -32,6 +32,8 @@ pub(crate) fn spoken(text: &str) -> StepBody {
         usage: Usage::tokens(3, 4),
         structured: false,
         duration_ms: 1,
+        reasoning: Vec::new(),
+        tries: Vec::new(),
     })
 }
 

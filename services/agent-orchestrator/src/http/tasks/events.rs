@@ -33,7 +33,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 ///
 /// Server-sent events. `task.step` (id `SEQ`) is a finished step, `task.delta` (id `SEQ-EPOCH-CALL-N`) a piece of the
 /// answer that will become step `SEQ`, `task.restart` makes the pieces of its step void as the step is spoken anew,
-/// `task.status` shows a change of status, and `task.finished` (id `end`) the whole task, after which the stream ends. A
+/// `task.status` shows a change of status, `task.progress` how far a tool is and `budget.warning` that a budget is nearly used up
+/// (both are hints without ids, which a reader that comes back is not told again), and `task.finished` (id `end`) the whole task, after which the stream ends. A
 /// finished step's text replaces its pieces.
 ///
 /// A reader that comes back with `Last-Event-ID` is told everything after that event, and nothing twice.
@@ -90,6 +91,8 @@ fn event_of(told: &Told) -> Event {
         Told::Step(step) => (event_name::STEP, json(&JournalStep(domain::Step::clone(step)))),
         Told::Delta(delta) => (event_name::DELTA, json(delta)),
         Told::Restart(restart) => (event_name::RESTART, json(restart)),
+        Told::Progress(progress) => (event_name::PROGRESS, json(progress)),
+        Told::Budget(warning) => (event_name::BUDGET, json(warning)),
         Told::Finished(task) => (event_name::FINISHED, json(task)),
     };
     let event = Event::default().event(name).data(data);

@@ -1,5 +1,8 @@
 //! Tasks: pieces of work for agents.
 
+pub(super) mod approvals;
+pub(super) mod artifacts;
+pub(super) mod budget;
 pub(super) mod cancel;
 pub(super) mod dead_letters;
 pub(super) mod events;

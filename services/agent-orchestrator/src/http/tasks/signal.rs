@@ -16,7 +16,7 @@ use crate::http::headers::IdempotencyKey;
 /// Delivers a named value to a task.
 ///
 /// It goes to the oldest wait for that name (`waiting_for` of the task shows them), else it is kept for the next one. The
-/// same idempotency key again changes nothing.
+/// same idempotency key again changes nothing. Decisions about calls and budgets are no signals: they have endpoints of their own.
 #[utoipa::path(post, path = "/tasks/{task_id}/signal", operation_id = "task_signal", tag = "tasks",
     params(TaskPath, ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless")),
     request_body = SignalBody,
