@@ -8,8 +8,12 @@
 mod chat;
 mod config;
 mod embeddings;
+mod features;
 mod models;
+mod request;
+mod responses;
 
 pub use chat::OpenAi;
 pub use config::OpenAiConfig;
 pub use llm_http::{ApiKey, ConfigError, Limits, http_client, install_tls};
+pub use responses::Responses;

@@ -5,3 +5,4 @@ pub mod fake_anthropic;
 pub mod fake_http;
 pub mod fake_ollama;
 pub mod fake_openai;
+mod wire;

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use crate::config::{OpenAiConfig, WORDS};
 use crate::embeddings::embed;
+use crate::features::LeftOut;
 use crate::models::list_models;
 use answer::Assembly;
 use chunk::Chunk;
-use request::{Features, body};
+use request::{FEATURES, body};
 
 /// Speaks the chat completions protocol with one server.
 #[derive(Debug)]
@@ -48,15 +49,14 @@ impl OpenAi {
         let spoken = Spoken::default();
         let on_delta = spoken.noting(on_delta);
         let mut retries = self.server.retries(deadline);
-        let mut features = Features::ALL;
+        let mut left_out = LeftOut::default();
         loop {
-            let failed = match self.attempt(&asked, request, &names, features, &on_delta).await {
+            let failed = match self.attempt(&asked, request, &names, &left_out, &on_delta).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            match features.without_what_is_named(failed.complaint(), request) {
-                Some(fewer) => features = fewer,
-                None => retries.pause(failed, spoken.anything()).await?,
+            if !left_out.learn(failed.complaint(), &FEATURES, request) {
+                retries.pause(failed, spoken.anything()).await?;
             }
         }
     }
@@ -66,10 +66,10 @@ impl OpenAi {
         asked: &Asked<'_>,
         request: &ChatRequest,
         names: &WireNames,
-        features: Features,
+        left_out: &LeftOut,
         on_delta: &DeltaSink<'_>,
     ) -> Result<ChatAnswer, Failed> {
-        let body = body(request, names, features).map_err(|error| asked.not_sendable(&error))?;
+        let body = body(request, names, left_out).map_err(|error| asked.not_sendable(&error))?;
         let request_bytes = body.len();
         let limits = self.server.limits();
         let response = asked.send(self.server.post(&self.url, body)).await?;

@@ -9,50 +9,17 @@ use llm_http::{ImageError, WireNames, image_source};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What a server may not know; each is left out, or said otherwise, once it complained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Features {
-    /// Usage at the end of a stream.
-    stream_options: bool,
-    /// Answers that match a schema.
-    response_format: bool,
-    /// The output limit by its old name, which most servers know; new models of OpenAI want the new one.
-    max_tokens: bool,
-    /// How much a model thinks.
-    reasoning_effort: bool,
-    /// Randomness, which models that think do not let be chosen.
-    temperature: bool,
-}
+use crate::features::{Feature, LeftOut};
+use crate::request::BodyError;
 
-impl Features {
-    pub(super) const ALL: Self = Self {
-        stream_options: true,
-        response_format: true,
-        max_tokens: true,
-        reasoning_effort: true,
-        temperature: true,
-    };
-
-    /// The features without the one that the complaint names, if it is one that the request made use of.
-    pub(super) fn without_what_is_named(self, complaint: &str, request: &ChatRequest) -> Option<Self> {
-        if self.stream_options && complaint.contains("stream_options") {
-            return Some(Self { stream_options: false, ..self });
-        }
-        if self.response_format && request.output_schema.is_some() && complaint.contains("response_format") {
-            return Some(Self { response_format: false, ..self });
-        }
-        if self.max_tokens && request.max_output_tokens.is_some() && complaint.contains("max_completion_tokens") {
-            return Some(Self { max_tokens: false, ..self });
-        }
-        if self.reasoning_effort && request.effort.is_some() && complaint.contains("reasoning_effort") {
-            return Some(Self { reasoning_effort: false, ..self });
-        }
-        if self.temperature && request.temperature.is_some() && complaint.contains("'temperature'") {
-            return Some(Self { temperature: false, ..self });
-        }
-        None
-    }
-}
+/// How a server's complaint names what it does not know.
+pub(super) const FEATURES: [(Feature, &str); 5] = [
+    (Feature::UsageInStream, "stream_options"),
+    (Feature::OutputSchema, "response_format"),
+    (Feature::OldLimitName, "max_completion_tokens"),
+    (Feature::Effort, "reasoning_effort"),
+    (Feature::Temperature, "'temperature'"),
+];
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -161,32 +128,26 @@ struct JsonSchema<'a> {
     strict: bool,
 }
 
-/// Why a request cannot be said in the protocol's words.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    #[error("the request cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// The body of a request.
-pub(super) fn body(request: &ChatRequest, names: &WireNames, features: Features) -> Result<Vec<u8>, BodyError> {
+pub(super) fn body(request: &ChatRequest, names: &WireNames, left_out: &LeftOut) -> Result<Vec<u8>, BodyError> {
     let limit = request.max_output_tokens;
     let messages: Result<Vec<_>, ImageError> = request.messages.iter().map(|said| message(said, names)).collect();
     Ok(serde_json::to_vec(&Body {
         model: &request.model,
         messages: messages?,
         stream: true,
-        stream_options: features.stream_options.then_some(StreamOptions { include_usage: true }),
+        stream_options: left_out.keeps(Feature::UsageInStream).then_some(StreamOptions { include_usage: true }),
         tools: request.tools.iter().map(|spec| tool(spec, names)).collect(),
-        response_format: request.output_schema.as_ref().filter(|_| features.response_format).map(|schema| {
-            ResponseFormat { r#type: "json_schema", json_schema: JsonSchema { name: "answer", schema, strict: false } }
-        }),
-        temperature: request.temperature.filter(|_| features.temperature),
-        max_tokens: limit.filter(|_| features.max_tokens),
-        max_completion_tokens: limit.filter(|_| !features.max_tokens),
-        reasoning_effort: request.effort.filter(|_| features.reasoning_effort),
+        response_format: request.output_schema.as_ref().filter(|_| left_out.keeps(Feature::OutputSchema)).map(
+            |schema| ResponseFormat {
+                r#type: "json_schema",
+                json_schema: JsonSchema { name: "answer", schema, strict: false },
+            },
+        ),
+        temperature: request.temperature.filter(|_| left_out.keeps(Feature::Temperature)),
+        max_tokens: limit.filter(|_| left_out.keeps(Feature::OldLimitName)),
+        max_completion_tokens: limit.filter(|_| !left_out.keeps(Feature::OldLimitName)),
+        reasoning_effort: request.effort.filter(|_| left_out.keeps(Feature::Effort)),
     })?)
 }
 

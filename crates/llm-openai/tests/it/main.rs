@@ -7,3 +7,4 @@ mod requests;
 mod retries;
 mod secrets;
 mod support;
+mod wire;

@@ -34,9 +34,14 @@ pub(super) enum End {
 impl Reply {
     /// A body under a status and a content type.
     pub fn raw(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::bare(status, body).header("content-type", content_type)
+    }
+
+    /// A body under a status, without headers.
+    pub(crate) fn bare(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
-            headers: vec![("content-type".to_owned(), content_type.to_owned())],
+            headers: Vec::new(),
             body: body.into(),
             before: Duration::ZERO,
             piece: usize::MAX,

@@ -1,7 +1,24 @@
 //! What every provider must do, as one suite that all of them run.
 //!
-//! An adapter's test brings a `Subject` that can put the adapter before each scene; a scene that a provider cannot meet
-//! (a model in process has no rate limit) is left out by returning `None`.
+//! There are two halves, and an adapter's tests run those that apply, each function as a test of its own:
+//!
+//! - **Scenes** (`Subject`, `check`): what a model does, for every provider. A scene that a provider cannot meet (a model
+//!   in process has no rate limit) is left out by returning `None`.
+//! - **The wire** (`wire::Wired`): what a server does to the last byte, for every provider behind HTTP. A dialect brings a
+//!   fake server that replies what it is told and a way to render an answer as the frames of its stream
+//!   (`wire::Told` to `wire::Recording`); the suite cuts, repeats and garbles the frames, and reads what the server was
+//!   asked. Then:
+//!
+//! ```text
+//! wire::meaning(&subject).await      // reasoning given back, pictures, names of tools, cached tokens, effort
+//! wire::cuts(&subject).await         // a tool call's stream cut at every byte, closed cleanly and by a reset
+//! wire::garbage(&subject).await      // random bytes, repeated frames, two ends, strange usage, empty answers, web pages
+//! wire::excess(&subject).await       // ten megabytes at once, endless words, silence between words
+//! wire::statuses(&subject).await     // 429 with any Retry-After, 5xx, redirects, no secret in any error
+//! wire::vectors(&subject).await      // embeddings: whole, in order, finite
+//! ```
+
+pub mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
