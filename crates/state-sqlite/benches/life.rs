@@ -1,7 +1,9 @@
 //! How fast tasks live through the record: submit, claim, two steps, and the last step with the finish, each step 1 KB.
 //!
-//! `cargo bench -p state-sqlite` prints tasks a second and latencies at 1 and at 64 in flight. `LIFE_TASKS`, `LIFE_DIR`
-//! and `LIFE_IN_FLIGHT` (comma separated) change what it does.
+//! `cargo bench -p state-sqlite` prints tasks a second and latencies at 1 and at 64 in flight, and once more with budgets:
+//! then every call is reserved in two accounts, which all tasks share, together with the step before it. The two take
+//! turns, `LIFE_TURNS` times, so that the ratio of their CPU time, which the last line gives, does not depend on what else the
+//! machine did. `LIFE_TASKS`, `LIFE_DIR` and `LIFE_IN_FLIGHT` (comma separated) change what it does.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{
-    AgentName, Clock, ExecutionMode, FinishReason, Ids, ModelStep, Namespace, NewTask, StepBody, SystemClock,
-    SystemIds, TaskId, TaskInput, Usage, WorkerId,
+    AgentName, Amount, AmountLimit, BudgetAccount, BudgetWindow, Clock, ExecutionMode, FinishReason, Ids, ModelStep,
+    Namespace, NewTask, OnLimit, StepBody, SystemClock, SystemIds, TaskId, TaskInput, Terms, Usage, Usd, WorkerId,
 };
-use state::{Claim, Finish, NewStep, Outcome, State};
+use state::{Claim, Finish, NewStep, Outcome, Reserve, ReserveId, Reserved, State};
 use state_sqlite::{SqliteOptions, SqliteState};
 
 const WARM_UP: u64 = 2_000;
@@ -22,29 +24,45 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let tasks: u64 = setting("LIFE_TASKS", "40000").parse().expect("LIFE_TASKS is a number");
+    let turns: u32 = setting("LIFE_TURNS", "1").parse().expect("LIFE_TURNS is a number");
     for in_flight in setting("LIFE_IN_FLIGHT", "1,64").split(',') {
         let in_flight: u64 = in_flight.parse().expect("LIFE_IN_FLIGHT is a list of numbers");
         let tasks = if in_flight == 1 { tasks / 10 } else { tasks };
-        let dir = match std::env::var("LIFE_DIR") {
-            Ok(dir) => tempfile::tempdir_in(dir),
-            Err(_) => tempfile::tempdir(),
-        };
-        let dir = dir.expect("a directory");
-        runtime.block_on(measure(dir.path(), in_flight, tasks));
+        let mut cpu = [0.0; 2];
+        for _ in 0..turns {
+            for (sum, terms) in cpu.iter_mut().zip([Terms::default(), budgets()]) {
+                let dir = match std::env::var("LIFE_DIR") {
+                    Ok(dir) => tempfile::tempdir_in(dir),
+                    Err(_) => tempfile::tempdir(),
+                };
+                let dir = dir.expect("a directory");
+                *sum += runtime.block_on(measure(dir.path(), in_flight, tasks, &terms));
+            }
+        }
+        println!("{in_flight:>3} in flight: budgets take {:.3} times the CPU time", cpu[1] / cpu[0]);
     }
+}
+
+/// An agent's and the namespace's account of a day, which nothing here comes near to.
+fn budgets() -> Terms {
+    let limit = AmountLimit { usd: Some(Usd(u64::MAX >> 4)), tokens: Some(u64::MAX >> 4), ..AmountLimit::default() };
+    let account =
+        |key: &str| BudgetAccount { key: key.to_owned(), window: BudgetWindow::Day, limit, on_limit: OnLimit::Stop };
+    Terms { accounts: vec![account("agent/bench"), account("namespace")], ..Terms::default() }
 }
 
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 
-async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
+/// Returns the CPU time of a task, in milliseconds.
+async fn measure(dir: &Path, in_flight: u64, tasks: u64, terms: &Terms) -> f64 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = SqliteState::open(SqliteOptions::new(dir), Arc::clone(&clock)).expect("the store opens");
     let state: Arc<dyn State> = store;
-    run(&state, &clock, in_flight, WARM_UP.min(tasks)).await;
+    run(&state, &clock, in_flight, WARM_UP.min(tasks), terms).await;
     let (cpu, start) = (cpu_seconds(), clock.monotonic());
-    let mut lives = run(&state, &clock, in_flight, tasks).await;
+    let mut lives = run(&state, &clock, in_flight, tasks, terms).await;
     let seconds = since(clock.as_ref(), start).as_secs_f64();
     let cpu = (cpu_seconds() - cpu) * 1e3 / lives.len() as f64;
     let stats = state.stats(None).await.expect("stats");
@@ -54,7 +72,8 @@ async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
     submits.sort();
     let whole: Vec<_> = lives.iter().map(|life| life.whole).collect();
     println!(
-        "{in_flight:>3} in flight: {:>7.0} tasks/s   end to end p50 {:.2} ms p99 {:.2} ms   submit p50 {:.2} ms p99 {:.2} ms   {cpu:.3} CPU ms a task   {} bytes a task on disk",
+        "{in_flight:>3} in flight{}: {:>7.0} tasks/s   end to end p50 {:.2} ms p99 {:.2} ms   submit p50 {:.2} ms p99 {:.2} ms   {cpu:.3} CPU ms a task   {} bytes a task on disk",
+        if terms.is_empty() { "         " } else { ", budgets" },
         lives.len() as f64 / seconds,
         quantile(&whole, 50),
         quantile(&whole, 99),
@@ -62,6 +81,7 @@ async fn measure(dir: &Path, in_flight: u64, tasks: u64) {
         quantile(&submits, 99),
         stats.bytes / stats.tasks.values().sum::<u64>().max(1),
     );
+    cpu
 }
 
 fn since(clock: &dyn Clock, start: Duration) -> Duration {
@@ -85,16 +105,17 @@ struct Life {
     whole: Duration,
 }
 
-async fn run(state: &Arc<dyn State>, clock: &Arc<dyn Clock>, in_flight: u64, tasks: u64) -> Vec<Life> {
+async fn run(state: &Arc<dyn State>, clock: &Arc<dyn Clock>, in_flight: u64, tasks: u64, terms: &Terms) -> Vec<Life> {
     let left = Arc::new(AtomicU64::new(tasks));
     let loops: Vec<_> = (0..in_flight)
         .map(|_| {
             let (state, clock, left) = (Arc::clone(state), Arc::clone(clock), Arc::clone(&left));
+            let terms = terms.clone();
             tokio::spawn(async move {
                 let worker = WorkerId(SystemIds.uuid());
                 let mut lives = Vec::new();
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    lives.push(live(state.as_ref(), clock.as_ref(), worker).await);
+                    lives.push(live(state.as_ref(), clock.as_ref(), worker, &terms).await);
                 }
                 lives
             })
@@ -107,24 +128,30 @@ async fn run(state: &Arc<dyn State>, clock: &Arc<dyn Clock>, in_flight: u64, tas
     lives
 }
 
-async fn live(state: &dyn State, clock: &dyn Clock, worker: WorkerId) -> Life {
+async fn live(state: &dyn State, clock: &dyn Clock, worker: WorkerId, terms: &Terms) -> Life {
     let start = clock.monotonic();
     let task = TaskId(SystemIds.uuid());
-    state.submit(new_task(task, clock)).await.expect("submitted");
+    state.submit(NewTask { terms: terms.clone(), ..new_task(task, clock) }).await.expect("submitted");
     let submit = since(clock, start);
     let claim = Claim { task, worker, now: clock.now(), thread_messages: 0 };
     let claimed = state.claim(claim).await.expect("answered").expect("claimed");
     let lease = claimed.lease();
-    for seq in 1..=2 {
-        state.append(lease, vec![step(seq, clock)]).await.expect("appended");
+    let mut steps = Vec::new();
+    for seq in 1..=3 {
+        let steps = std::mem::replace(&mut steps, vec![step(seq, clock)]);
+        if terms.is_empty() {
+            if !steps.is_empty() {
+                state.append(lease, steps).await.expect("appended");
+            }
+            continue;
+        }
+        let amount = Amount { usd: Usd(50_000_000), tokens: 4_000, model_calls: 1, tool_calls: 0 };
+        let reserve = Reserve { id: ReserveId::Model { seq }, amount, grants: Vec::new(), at: clock.now() };
+        let reserved = state.reserve(lease, steps, reserve).await.expect("answered");
+        assert!(matches!(reserved, Reserved::Granted { .. }), "the limit is large");
     }
-    let finish = Finish {
-        steps: vec![step(3, clock)],
-        outcome: Outcome::Succeeded,
-        usage: Usage::default(),
-        messages: Vec::new(),
-        at: clock.now(),
-    };
+    let finish =
+        Finish { steps, outcome: Outcome::Succeeded, usage: Usage::default(), messages: Vec::new(), at: clock.now() };
     state.finish(lease, finish).await.expect("finished");
     Life { submit, whole: since(clock, start) }
 }

@@ -11,7 +11,7 @@ use super::append::{append, held};
 use crate::accounts::{Change, Standing, amount, columns};
 use crate::codec::micros;
 use crate::fault::Written;
-use crate::leases::Payer;
+use crate::leases::{Held, Payer};
 use crate::rows::Head;
 use crate::tx::{EncodedStep, Tx};
 use crate::writer::Write;
@@ -38,7 +38,7 @@ impl Write for ReserveCall {
         let owned = held(tx, lease)?;
         append(tx, lease, &owned, &steps)?;
         let Some(payer) = &owned.payer else { return Ok(Reserved::Granted { warnings: Vec::new() }) };
-        if is_known(tx, owned.key, reserve.id)? {
+        if is_known(tx, &owned, reserve.id)? {
             return Ok(Reserved::Granted { warnings: Vec::new() });
         }
         let standings = match standings(tx, payer, &reserve)? {
@@ -63,12 +63,13 @@ impl Write for ReserveCall {
 }
 
 /// Tells whether this very reservation was made before.
-fn is_known(tx: &Tx<'_>, task_key: i64, id: ReserveId) -> Written<bool> {
+fn is_known(tx: &Tx<'_>, held: &Held, id: ReserveId) -> Written<bool> {
     let (sql, seq) = match id {
+        ReserveId::Model { .. } if held.reserved == 0 => return Ok(false),
         ReserveId::Model { seq } => ("SELECT 1 FROM reservations WHERE task_key = ?1 AND seq = ?2", seq),
         ReserveId::Tools { seq } => ("SELECT 1 FROM paid_tools WHERE task_key = ?1 AND seq = ?2", seq),
     };
-    Ok(tx.statement(sql)?.exists(params![task_key, seq])?)
+    Ok(tx.statement(sql)?.exists(params![held.key, seq])?)
 }
 
 /// How all accounts stand, in the order of the terms, or the first level that does not allow the amount.

@@ -11,6 +11,7 @@
 //!
 //! A case panics when the adapter breaks the contract. Nothing here knows an adapter.
 
+mod accounts;
 mod artifacts;
 mod budget_program;
 mod budgets;
@@ -71,6 +72,7 @@ pub fn cases() -> Vec<Case> {
         values::CASES,
         purging::CASES,
         budgets::CASES,
+        accounts::CASES,
         artifacts::CASES,
         program::CASES,
         budget_program::CASES,
