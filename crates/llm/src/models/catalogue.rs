@@ -158,10 +158,11 @@ impl Catalogue {
         pools.flat_map(|target| &target.nodes).filter_map(|name| Some(name.split_once('/')?.0)).collect()
     }
 
-    /// The known models of a provider, those that are only described included.
+    /// The known models of a provider, those that are only described or asked by a route included.
     pub(super) fn models_of(&self, provider: &str) -> BTreeSet<String> {
         let listed = self.providers.get(provider).into_iter().flat_map(|entry| entry.provider.models.iter().cloned());
-        let described = self.terms.keys().filter_map(|name| name.split_once('/'));
+        let asked = self.routes.values().flatten().flat_map(|target| &target.nodes);
+        let described = self.terms.keys().chain(asked).filter_map(|name| name.split_once('/'));
         let described =
             described.filter(|(of, model)| *of == provider && *model != "*").map(|(_, model)| model.to_owned());
         listed.chain(described).collect()

@@ -164,7 +164,13 @@ impl Models {
             );
             for model in names {
                 let name = format!("{provider}/{model}");
-                models.push(status::of_model(&catalogue, &name, &entry.provider.note, &node, &node.endpoint(&model)));
+                models.push(status::of_model(
+                    &catalogue,
+                    &name,
+                    &entry.provider.note,
+                    &node,
+                    node.known(&model).as_deref(),
+                ));
             }
         }
         let routes = catalogue.routes.iter();

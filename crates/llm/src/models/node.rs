@@ -92,6 +92,11 @@ impl Node {
         Arc::clone(endpoints.entry(model.to_owned()).or_insert_with(made))
     }
 
+    /// The endpoint of a model, if it was ever called by its own name.
+    pub(super) fn known(&self, model: &str) -> Option<Arc<Endpoint>> {
+        lock(&self.endpoints).get(model).cloned()
+    }
+
     /// The names of the models that were looked for so far.
     pub(super) fn called(&self) -> Vec<(String, Arc<Endpoint>)> {
         lock(&self.endpoints).iter().map(|(model, endpoint)| (model.clone(), Arc::clone(endpoint))).collect()

@@ -72,6 +72,19 @@ pub enum NodeHealth {
     Unconfigured,
 }
 
+impl NodeHealth {
+    /// The name as it is written in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Trying => "trying",
+            Self::Paused => "paused",
+            Self::Down => "down",
+            Self::Unconfigured => "unconfigured",
+        }
+    }
+}
+
 /// What went wrong last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastError {
@@ -81,27 +94,36 @@ pub struct LastError {
     pub ago: Duration,
 }
 
-pub(super) fn of_model(catalogue: &Catalogue, name: &str, note: &str, node: &Node, endpoint: &Endpoint) -> ModelStatus {
-    let look = endpoint.look();
-    let health = match (look.breaker, look.paused) {
-        (BreakerState::Open, _) => NodeHealth::Down,
-        (BreakerState::HalfOpen, _) => NodeHealth::Trying,
-        (BreakerState::Closed, Some(_)) => NodeHealth::Paused,
-        (BreakerState::Closed, None) if node.up() == Some(false) => NodeHealth::Down,
-        (BreakerState::Closed, None) => NodeHealth::Up,
+pub(super) fn of_model(
+    catalogue: &Catalogue,
+    name: &str,
+    note: &str,
+    node: &Node,
+    endpoint: Option<&Endpoint>,
+) -> ModelStatus {
+    let mut status = ModelStatus {
+        name: name.to_owned(),
+        default: catalogue.default.as_deref() == Some(name),
+        note: note.to_owned(),
+        terms: catalogue.terms_of(name),
+        health: if node.up() == Some(false) { NodeHealth::Down } else { NodeHealth::Up },
+        ..ModelStatus::nothing()
     };
+    let Some(endpoint) = endpoint else { return status };
+    let look = endpoint.look();
+    match (look.breaker, look.paused) {
+        (BreakerState::Open, _) => status.health = NodeHealth::Down,
+        (BreakerState::HalfOpen, _) => status.health = NodeHealth::Trying,
+        (BreakerState::Closed, Some(_)) => status.health = NodeHealth::Paused,
+        (BreakerState::Closed, None) => {}
+    }
+    status.outstanding = look.outstanding;
     let now = Instant::now();
     endpoint.stats(|stats| {
         let latency = stats.latency();
+        let last = stats.last_error.map(|(kind, at)| LastError { kind, ago: now.saturating_duration_since(at) });
         ModelStatus {
-            name: name.to_owned(),
-            default: catalogue.default.as_deref() == Some(name),
-            note: note.to_owned(),
-            targets: None,
-            terms: catalogue.terms_of(name),
-            health,
-            outstanding: look.outstanding,
-            last_error: stats.last_error.map(|(kind, at)| LastError { kind, ago: now.saturating_duration_since(at) }),
+            last_error: last,
             latency_p50: latency.map(|(half, _)| half),
             latency_p95: latency.map(|(_, most)| most),
             calls: stats.calls,
@@ -109,11 +131,12 @@ pub(super) fn of_model(catalogue: &Catalogue, name: &str, note: &str, node: &Nod
             input_tokens: stats.input_tokens,
             output_tokens: stats.output_tokens,
             spend: stats.spend,
+            ..status
         }
     })
 }
 
-/// A route's status: its best target's health, and the figures of all that it may ask, other routes' calls included.
+/// A route's status: its best target's health. Its calls are counted with the models that it asks.
 pub(super) fn of_route(catalogue: &Catalogue, name: &str, targets: &[Target], models: &[ModelStatus]) -> ModelStatus {
     let names: Vec<&String> = targets.iter().flat_map(|target| &target.nodes).collect();
     let health = names.iter().map(|name| {
@@ -127,15 +150,30 @@ pub(super) fn of_route(catalogue: &Catalogue, name: &str, targets: &[Target], mo
         targets: Some(targets.to_vec()),
         terms: first.map(|first| catalogue.terms_of(first)).unwrap_or_default(),
         health: health.min().unwrap_or(NodeHealth::Unconfigured),
-        outstanding: 0,
-        last_error: None,
-        latency_p50: None,
-        latency_p95: None,
-        calls: 0,
-        errors: 0,
-        input_tokens: 0,
-        output_tokens: 0,
-        spend: Usd(0),
+        ..ModelStatus::nothing()
+    }
+}
+
+impl ModelStatus {
+    /// One that was never called.
+    fn nothing() -> Self {
+        Self {
+            name: String::new(),
+            default: false,
+            note: String::new(),
+            targets: None,
+            terms: ModelTerms::default(),
+            health: NodeHealth::Up,
+            outstanding: 0,
+            last_error: None,
+            latency_p50: None,
+            latency_p95: None,
+            calls: 0,
+            errors: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            spend: Usd(0),
+        }
     }
 }
 
