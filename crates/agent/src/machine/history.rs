@@ -68,7 +68,7 @@ pub struct History {
     counted_prefix: Option<CountedPrefix>,
 }
 
-/// How many of the first messages a model has read or written, and its own count of their tokens.
+/// How many of the first messages a model has read, and its own count of their tokens.
 #[derive(Debug, Clone)]
 struct CountedPrefix {
     model: String,
@@ -310,15 +310,16 @@ impl History {
         let used = step.total_usage();
         self.usage += used;
         self.counted += used;
+        // The answer itself is not among what was counted: it is read again in another form than it was written.
+        self.counted_prefix = (!step.usage.estimated && step.usage.input_tokens > 0).then(|| CountedPrefix {
+            model: step.model.clone(),
+            messages: self.messages.len(),
+            tokens: step.usage.input_tokens,
+        });
         self.messages.push(Message::Assistant {
             text: step.text.clone(),
             tool_calls: step.tool_calls.clone(),
             reasoning: step.reasoning.clone(),
-        });
-        self.counted_prefix = (!step.usage.estimated && step.usage.input_tokens > 0).then(|| CountedPrefix {
-            model: step.model.clone(),
-            messages: self.messages.len(),
-            tokens: step.usage.total(),
         });
         self.answer_seq = seq;
         if step.tool_calls.is_empty() {

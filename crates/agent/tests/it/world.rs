@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use agent::{Announcer, Driver, DriverParts, RunControl, RunEnd};
@@ -12,7 +13,7 @@ use domain::{
     TaskInput, TaskStatus, ToolSpec, WorkerId,
 };
 use llm::scripted::{Dialogue, Scripted};
-use llm::{Models, Provider};
+use llm::{ChatModel, ModelTerms, Models, Price, Provider};
 use serde_json::{Value, json};
 use state::agents::Agents;
 use state::{Claim, Claimed, State};
@@ -26,7 +27,12 @@ pub(crate) struct World {
     pub(crate) agents: Arc<Agents>,
     pub(crate) scripted: Arc<Scripted>,
     pub(crate) counter: Arc<Counter>,
+    pub(crate) bank: Arc<Bank>,
+    pub(crate) bus: Arc<InprocBus>,
+    pub(crate) blobs: Arc<dyn blob::Blobs>,
+    pub(crate) models: Models,
     pub(crate) driver: Driver,
+    numbers: AtomicU32,
     _dir: tempfile::TempDir,
 }
 
@@ -54,6 +60,60 @@ impl Tool for Counter {
     }
 }
 
+/// A tool that cannot be undone, the tool that knows what it did, and a colleague who never answers in time.
+#[derive(Default)]
+pub(crate) struct Bank {
+    /// The keys and arguments of the payments that were made.
+    pub(crate) paid: std::sync::Mutex<Vec<(String, Value)>>,
+    /// How often it was asked what it did.
+    pub(crate) asked: AtomicU32,
+}
+
+impl Bank {
+    pub(crate) fn payments(&self) -> Vec<(String, Value)> {
+        self.paid.lock().expect("not poisoned").clone()
+    }
+}
+
+struct Pay(Arc<Bank>);
+
+#[async_trait]
+impl Tool for Pay {
+    fn spec(&self, _: &AgentSpec) -> Option<ToolSpec> {
+        let properties = json!({ "amount": { "type": "number", "minimum": 0 }, "to": { "type": "string" } });
+        let parameters = json!({ "type": "object", "properties": properties, "required": ["amount"] });
+        let spec = ToolSpec::new("pay", "Pays.", parameters, Duration::from_secs(30));
+        Some(ToolSpec { effect: domain::Effect::Once, ..spec })
+    }
+
+    async fn call(&self, context: &CallContext<'_>, arguments: Value) -> Result<ToolReply, ToolError> {
+        // Whoever kills the run can do so before and after the money has gone.
+        tokio::task::yield_now().await;
+        let key = context.idempotency_key.clone();
+        self.0.paid.lock().expect("not poisoned").push((key, arguments));
+        tokio::task::yield_now().await;
+        Ok(ToolReply::Done(json!("paid")))
+    }
+}
+
+struct Paid(Arc<Bank>);
+
+#[async_trait]
+impl Tool for Paid {
+    fn spec(&self, _: &AgentSpec) -> Option<ToolSpec> {
+        let properties = json!({ "idempotency_key": { "type": "string" }, "tool": { "type": "string" } });
+        let parameters = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+        Some(ToolSpec::new("paid", "Tells whether a payment was made.", parameters, Duration::from_secs(30)))
+    }
+
+    async fn call(&self, _: &CallContext<'_>, arguments: Value) -> Result<ToolReply, ToolError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        let happened = self.0.payments().iter().any(|(key, _)| arguments["idempotency_key"] == json!(key));
+        Ok(ToolReply::Done(json!({ "happened": happened, "asked": arguments["tool"] })))
+    }
+}
+
 pub(crate) fn namespace() -> Namespace {
     Namespace::default()
 }
@@ -76,19 +136,66 @@ impl World {
         let counter = Arc::new(Counter::default());
         let mut toolkit: Toolkit = tools::builtin(tools::BuiltinOptions::default());
         toolkit.add("count", Arc::clone(&counter) as Arc<dyn Tool>);
+        let bank = Arc::new(Bank::default());
+        toolkit.add("pay", Arc::new(Pay(Arc::clone(&bank))));
+        toolkit.add("paid", Arc::new(Paid(Arc::clone(&bank))));
+        toolkit.add("workbench", Arc::new(crate::workspaces::Workbench));
+        let blobs: Arc<dyn blob::Blobs> = Arc::new(blob::Folder::new(dir.path().join("blobs")));
         let ids = Arc::new(SystemIds);
         let driver = Driver::new(DriverParts {
             state: Arc::clone(&state),
             agents: Arc::clone(&agents),
             announcer: Announcer { queue: Arc::clone(&bus) as _, events: Arc::clone(&bus) as _ },
-            blobs: Arc::new(blob::Folder::new(dir.path().join("blobs"))),
+            blobs: Arc::clone(&blobs),
             limits: Arc::default(),
-            models,
+            models: models.clone(),
             toolkit,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             ids: Arc::clone(&ids) as Arc<dyn Ids>,
         });
-        Self { clock, ids, state, agents, scripted, counter, driver, _dir: dir }
+        Self {
+            clock,
+            ids,
+            state,
+            agents,
+            scripted,
+            counter,
+            bank,
+            bus,
+            blobs,
+            models,
+            driver,
+            numbers: AtomicU32::new(0),
+            _dir: dir,
+        }
+    }
+
+    /// A number that no other call returns.
+    pub(crate) fn ids_made(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Adds a provider of one model, `NAME/m`.
+    pub(crate) fn model(&self, name: &str, chat: Arc<dyn ChatModel>) {
+        self.models.clone().add(name, Provider { chat, models: Vec::new(), note: String::new() });
+    }
+
+    /// Says what a million tokens of the model `NAME/m` cost, read and written.
+    pub(crate) fn price(&self, name: &str, dollars: f64) {
+        let usd = domain::Usd::from_dollars(dollars);
+        let price = Price { input: usd, output: usd, cached_input: None, cache_write: None };
+        self.describe(name, ModelTerms { price: Some(price), ..ModelTerms::default() });
+    }
+
+    pub(crate) fn describe(&self, name: &str, terms: ModelTerms) {
+        self.models.clone().describe(format!("{name}/m"), terms);
+    }
+
+    /// Publishes an agent from JSON.
+    pub(crate) async fn publish(&self, name: &str, mut spec: Value) {
+        spec["name"] = json!(name);
+        let spec: AgentSpec = serde_json::from_value(spec).expect("an agent");
+        self.agents.publish(&namespace(), spec).await.expect("published");
     }
 
     /// Publishes an agent from JSON, whose dialogue of the same name is `dialogue`.
@@ -130,6 +237,10 @@ impl World {
             trace: None,
             terms: domain::Terms::default(),
         };
+        let active = self.agents.active(&namespace(), &task.agent).await.expect("the record answers");
+        if let Some(active) = active {
+            task.terms = domain::terms_of(task.id, &active.spec, &domain::NamespaceLimits::default(), None, None);
+        }
         change(&mut task);
         let id = task.id;
         self.state.submit(task).await.expect("recorded");
@@ -149,6 +260,74 @@ impl World {
     pub(crate) async fn run(&self, task: TaskId) -> RunEnd {
         let claimed = self.claim(task).await;
         self.driver.run(claimed, &RunControl::default()).await
+    }
+
+    /// Runs a task until it has waited so often, and then kills it; `None` when it was killed.
+    pub(crate) async fn run_until_killed(&self, task: TaskId, waits: &mut u32) -> Option<RunEnd> {
+        let claimed = self.claim(task).await;
+        let control = RunControl::default();
+        let mut run = Box::pin(self.driver.run(claimed, &control));
+        let end = std::future::poll_fn(|context| match run.as_mut().poll(context) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if *waits == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                *waits -= 1;
+                Poll::Pending
+            }
+        });
+        let end = end.await;
+        drop(run);
+        if end.is_none() {
+            *waits = u32::MAX;
+            let leases = self.state.leases().await.expect("the record answers");
+            let leases = leases.into_iter().filter(|beat| beat.lease.task == task).collect();
+            self.state.reap(leases, 1_000, self.clock.now()).await.expect("reaped");
+        }
+        end
+    }
+
+    /// How the accounts of a task stand.
+    pub(crate) async fn levels(&self, task: TaskId) -> Vec<domain::BudgetLevel> {
+        self.state.budget(&namespace(), task, self.clock.now()).await.expect("the record answers")
+    }
+
+    /// What the last step of a task waits for.
+    pub(crate) async fn waits(&self, task: TaskId) -> Vec<domain::Wait> {
+        let journal = self.journal(task).await;
+        match journal.into_iter().rev().find_map(|step| match step.body {
+            domain::StepBody::Parked { waits } => Some(waits),
+            _ => None,
+        }) {
+            Some(waits) => waits,
+            None => panic!("it never waited"),
+        }
+    }
+
+    /// Answers a wait as a person does.
+    pub(crate) async fn answer(&self, task: TaskId, wait: &domain::Wait, value: Value) {
+        let name = wait.on.signal(&wait.call_id).expect("a signal ends it");
+        let signal = state::Signal { name, value, from: Some("ann".to_owned()), key: None, at: self.clock.now() };
+        self.state.signal(&namespace(), task, signal).await.expect("delivered");
+    }
+
+    /// Approves what a task waits for.
+    pub(crate) async fn approve(&self, task: TaskId) {
+        for wait in self.waits(task).await {
+            let domain::WaitFor::Approval { digest, .. } = &wait.on else { panic!("{wait:?}") };
+            self.answer(task, &wait, json!({ "approved": true, "digest": digest })).await;
+        }
+    }
+
+    pub(crate) async fn said(&self, task: TaskId) -> Value {
+        self.state.answer(&namespace(), task).await.expect("the record answers").expect("an answer")
+    }
+
+    pub(crate) async fn failure(&self, task: TaskId) -> domain::Failure {
+        self.ended(task, TaskStatus::Failed).await.failure.expect("a failure")
+    }
+
+    pub(crate) async fn kinds(&self, task: TaskId) -> Vec<&'static str> {
+        self.journal(task).await.iter().map(|step| step.body.kind()).collect()
     }
 
     pub(crate) async fn task(&self, task: TaskId) -> Task {

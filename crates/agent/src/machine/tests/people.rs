@@ -323,7 +323,7 @@ fn a_message_to_another_agent_counts_as_a_sub_task() {
 fn what_a_model_counted_itself_is_known_until_the_conversation_changes() {
     let rules = rules();
     let mut history = fold(&rules, vec![says("", vec![call("a", "work")]), answered("a", "x")]);
-    assert_eq!(history.counted_by("scripted/test"), Some((2, 11)));
+    assert_eq!(history.counted_by("scripted/test"), Some((1, 10)));
     assert_eq!(history.counted_by("other/test"), None);
     history.apply(&rules, 3, &says("", vec![]));
     history.apply(&rules, 4, &StepBody::Retried { keep_journal: true });
