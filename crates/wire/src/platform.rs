@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{ExecutionMode, TaskStatus};
+use domain::{ExecutionMode, TaskStatus, Timestamp, Usd};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,14 +46,125 @@ pub struct PoolView {
     pub announced: u64,
 }
 
-/// A model that an agent's file can name.
+/// A model or a route that an agent's file can name, and how it does in the process that answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({ "name": "openai/gpt-5-mini", "default": true, "note": "OPENAI_API_KEY is set" }))]
+#[schema(example = json!({
+    "name": "openai/gpt-5-mini",
+    "kind": "model",
+    "default": true,
+    "note": "https://api.openai.com/v1, because OPENAI_API_KEY is set",
+    "price": { "input": 0.25, "output": 2.0, "cached_input": 0.025 },
+    "context_window": 400_000,
+    "max_output_tokens": 128_000,
+    "health": "up",
+    "outstanding": 2,
+    "latency_p50_ms": 840,
+    "latency_p95_ms": 2_310,
+    "calls": 311,
+    "errors": 1,
+    "input_tokens": 40_112,
+    "output_tokens": 9_120,
+    "spend_usd": 0.028_268,
+    "last_error": { "kind": "rate_limited", "at": "2026-05-01T12:00:00Z" }
+}))]
 pub struct ModelView {
-    /// `provider/name`.
+    /// `provider/name`, or a route.
     pub name: String,
+    /// `model` or `route`.
+    #[serde(default)]
+    pub kind: ModelKind,
     /// True for the one that `default` stands for.
     pub default: bool,
-    /// Where it is and why it was chosen.
+    /// Where it is and why it was chosen; what a route asks.
     pub note: String,
+    /// What a route asks, in its order; each entry is one model, or several nodes of which the least busy is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Vec<String>>,
+    /// What it costs; absent when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<ModelPrice>,
+    /// Tokens that it can read and write in one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<u64>,
+    /// Tokens that it can write in one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u32>,
+    /// True for a model that makes vectors of texts and does not chat.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub embeddings: bool,
+    /// Whether it can be asked now: `up`, `trying` (one call tries whether it works again), `paused` (it asked us to slow
+    /// down), `down`, or `unconfigured` (a route whose providers cannot be used).
+    #[serde(default)]
+    pub health: String,
+    /// Calls under way.
+    #[serde(default)]
+    pub outstanding: u32,
+    /// How long half of the last answers took at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p50_ms: Option<u64>,
+    /// How long 95 of 100 took at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p95_ms: Option<u64>,
+    /// Calls since the process started, those that failed included. A route's are counted with its models.
+    #[serde(default)]
+    pub calls: u64,
+    /// Calls that failed.
+    #[serde(default)]
+    pub errors: u64,
+    /// Tokens read.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Tokens written.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// What it cost since the process started.
+    #[serde(default)]
+    #[schema(value_type = f64)]
+    pub spend_usd: Usd,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ModelError>,
+    /// What is wrong with the file of the models since it changed; these are the models of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// One model of one provider.
+    #[default]
+    Model,
+    /// Models that are asked in turn.
+    Route,
+}
+
+/// US dollars per million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelPrice {
+    /// Tokens read.
+    #[schema(value_type = f64)]
+    pub input: Usd,
+    /// Tokens written.
+    #[schema(value_type = f64)]
+    pub output: Usd,
+    /// Tokens read from the provider's cache; as those read when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cached_input: Option<Usd>,
+    /// Tokens that go into the provider's cache; as those read when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cache_write: Option<Usd>,
+}
+
+/// What went wrong with a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelError {
+    /// What it was.
+    pub kind: String,
+    /// When, by the clock of the process that answers.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
 }

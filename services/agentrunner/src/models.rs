@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
-use connect::models::{Discovery, discover};
+use connect::models::{Discovery, Watch, discover};
 use domain::AgentSpec;
 use llm::Models;
 
 use crate::commands::agents::{files_of, spec_of};
 use crate::commands::doctor::{Finding, Status};
 use crate::context::Context;
+use crate::exit::CommandError;
 use crate::platform::Settings;
 
 /// The models, ready to be asked.
 pub struct Prepared {
     /// By name.
     pub models: Models,
+    /// Keeps them as their file says.
+    pub watch: Watch,
     findings: Vec<connect::models::Finding>,
 }
 
@@ -25,14 +28,25 @@ impl Prepared {
     }
 }
 
+/// Finds the models; a file of theirs that is not understood is an error, which tells all that is wrong with it.
+pub async fn find(settings: &Settings) -> Result<Discovery, CommandError> {
+    let found = discover(&settings.models).await;
+    if found.problems.is_empty() {
+        return Ok(found);
+    }
+    let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+    Err(CommandError::usage(format!("the file of the models is not understood:\n  {}", problems.join("\n  ")))
+        .hint("correct it, or name another one with AGENTRUNNER_MODELS; docs/models.md says what can stand in it"))
+}
+
 /// Finds the models. Fetches the default one when it is the local one, is not here yet, and is named by an agent: by
 /// `only` or one that it may delegate to, else by any.
-pub async fn prepare(context: &Context, settings: &Settings, only: Option<&str>) -> Prepared {
-    let Discovery { models, findings, fetch_local } = discover(&settings.models).await;
+pub async fn prepare(context: &Context, settings: &Settings, only: Option<&str>) -> Result<Prepared, CommandError> {
+    let Discovery { models, findings, fetch_local, watch, .. } = find(settings).await?;
     if fetch_local && default_is_wanted(&settings.configs.agent_config_dir, only, models.default_name().as_deref()) {
         fetch(context).await;
     }
-    Prepared { models, findings }
+    Ok(Prepared { models, watch, findings })
 }
 
 fn default_is_wanted(agents: &Path, only: Option<&str>, default: Option<&str>) -> bool {
@@ -68,18 +82,30 @@ async fn fetch(_: &Context) {}
 
 /// Says which models there are, and why one of them is the default.
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let Discovery { models, findings, fetch_local } = discover(&settings.models).await;
-    let mut told: Vec<Finding> = findings
-        .into_iter()
-        .map(|finding| {
-            let name = if finding.chosen {
-                format!("model: {} (chosen)", finding.what)
-            } else {
-                format!("model: {}", finding.what)
-            };
-            Finding::ok(&name, finding.why)
+    let Discovery { models, findings, fetch_local, problems, .. } = discover(&settings.models).await;
+    let path = settings.models.agentrunner_models.display();
+    let mut told: Vec<Finding> = problems
+        .iter()
+        .map(|problem| {
+            let hint = "docs/models.md says what can stand in the file";
+            Finding::bad("models file", Status::Error, problem.to_string(), hint)
         })
         .collect();
+    if problems.is_empty() {
+        let there = settings.models.agentrunner_models.exists();
+        told.push(Finding::ok(
+            "models file",
+            if there { format!("{path}") } else { format!("none at {path}; none is needed") },
+        ));
+    }
+    told.extend(findings.into_iter().map(|finding| {
+        let name = if finding.chosen {
+            format!("model: {} (chosen)", finding.what)
+        } else {
+            format!("model: {}", finding.what)
+        };
+        Finding::ok(&name, finding.why)
+    }));
     told.push(match models.default_name().as_deref() {
         Some(name) if fetch_local => Finding::bad(
             "default model",
@@ -87,10 +113,10 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
             format!("{name}, which is fetched when it is first needed"),
             "`agentrunner models pull` fetches it now",
         ),
-        Some(name) if models.find(name).is_err() => Finding::bad(
+        Some(name) if models.route(name).is_err() => Finding::bad(
             "default model",
             Status::Error,
-            format!("{name}, whose provider was not found"),
+            models.route(name).err().map(|error| error.to_string()).unwrap_or_default(),
             "correct AGENTRUNNER_MODEL, or start the server that it names",
         ),
         Some(name) => Finding::ok("default model", name),
@@ -105,35 +131,54 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
 }
 
 /// Fetching model files, with a progress bar.
-#[cfg(feature = "local-models")]
 pub mod pull {
+    #[cfg(feature = "local-models")]
     use std::path::PathBuf;
+    use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+    use llm::{LlmError, Provider};
+    #[cfg(feature = "local-models")]
     use llm_local::Cache;
-    use llm_local::pull::{Progress, PullError, PullOptions, pull_default, pull_url};
+    #[cfg(feature = "local-models")]
+    use llm_local::pull::{PullError, PullOptions, pull_default, pull_url};
 
-    use crate::terminal::Stream;
+    use crate::terminal::{Stream, one_line};
+
+    /// Has a provider fetch a model.
+    pub async fn at(stderr: Stream, provider: &Provider, model: &str) -> Result<(), LlmError> {
+        let bar = Mutex::new(Bar::new(stderr));
+        let show = |progress: llm::PullProgress| {
+            let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+            bar.show(&one_line(&progress.status, 60), progress.done, progress.total);
+        };
+        provider.chat.pull(model, &show).await
+    }
 
     /// Fetches the default model, unless it is here and right.
+    #[cfg(feature = "local-models")]
     pub async fn default_model(stderr: Stream) -> Result<PathBuf, PullError> {
         let mut bar = Bar::new(stderr);
-        pull_default(&Cache::from_env(), &mut |progress| bar.show(progress)).await
+        pull_default(&Cache::from_env(), &mut |progress| bar.show(progress.what, progress.done, progress.total)).await
     }
 
     /// Fetches another model under a name.
+    #[cfg(feature = "local-models")]
     pub async fn from(stderr: Stream, name: &str, source: &str, sha256: Option<&str>) -> Result<PathBuf, PullError> {
         let mut bar = Bar::new(stderr);
         let options = PullOptions::from_env();
-        pull_url(&Cache::from_env(), name, source, sha256, &options, &mut |progress| bar.show(progress)).await
+        pull_url(&Cache::from_env(), name, source, sha256, &options, &mut |progress| {
+            bar.show(progress.what, progress.done, progress.total)
+        })
+        .await
     }
 
     /// A bar on a terminal; elsewhere a line for each thing that is begun.
     struct Bar {
         progress: ProgressBar,
         quiet: bool,
-        what: &'static str,
+        what: String,
     }
 
     impl Bar {
@@ -144,17 +189,16 @@ pub mod pull {
                 ProgressBar::hidden()
             };
             bar.enable_steady_tick(Duration::from_millis(200));
-            Self { progress: bar, quiet: !stderr.tty, what: "" }
+            Self { progress: bar, quiet: !stderr.tty, what: String::new() }
         }
 
-        fn show(&mut self, progress: Progress) {
-            let Progress { done, total, what } = progress;
+        fn show(&mut self, what: &str, done: u64, total: Option<u64>) {
             if self.what != what {
-                self.what = what;
+                what.clone_into(&mut self.what);
                 if self.quiet {
                     eprintln!("{what}");
                 }
-                self.progress.set_message(what);
+                self.progress.set_message(what.to_owned());
                 let template = match total {
                     Some(_) => "{msg:12} {bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
                     None => "{spinner} {msg} {bytes}",

@@ -104,12 +104,18 @@ impl Session {
         let drain = &mut settings.pool.agent_drain_timeout;
         drain.0 = drain.0.min(SHORT_DRAIN);
         let telemetry = quiet_telemetry(&settings)?;
-        let models = match need {
-            Need::Work(agent) => crate::models::prepare(context, &settings, agent).await.models,
-            Need::Record => llm::Models::default(),
+        let (models, watch) = match need {
+            Need::Work(agent) => {
+                let prepared = crate::models::prepare(context, &settings, agent).await?;
+                (prepared.models, Some(prepared.watch))
+            }
+            Need::Record => (llm::Models::default(), None),
         };
         let plan = Plan { data: context.data.clone(), pool: need != Need::Record, transient: true };
         let platform = Platform::start(&settings, &plan, models).await?;
+        if let Some(watch) = watch {
+            platform.follow_models(watch);
+        }
         let url = platform.url().to_owned();
         let client = Client::new(&url)?;
         let client = match platform.urls.get(CONFIG_SERVICE) {

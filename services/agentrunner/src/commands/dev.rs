@@ -68,13 +68,14 @@ pub async fn run(mut context: Context, args: DevArgs) -> CommandResult {
     let stop = Lifecycle::new();
     stop.listen_to_signals()?;
     let prepared = tokio::select! {
-        prepared = prepare(&context, &settings, None) => prepared,
+        prepared = prepare(&context, &settings, None) => prepared?,
         () = stop.soft().cancelled() => return Ok(Exit::Done),
     };
     let plan = Plan { data: context.data.clone(), pool: true, transient: false };
     let platform = Platform::start(&settings, &plan, prepared.models.clone()).await?;
     // A banner that nobody can read any more is no reason to stop.
     let _ = output::line(&banner(context.terminal.stdout, &context.data, &settings, &platform, &prepared));
+    platform.follow_models(prepared.watch);
     tokio::select! {
         () = stop.soft().cancelled() => {}
         () = platform.died() => tracing::error!("a part of the platform died, stopping"),

@@ -81,6 +81,12 @@ impl Platform {
         self.catalogue.errors()
     }
 
+    /// Keeps the models as their file says, for as long as the platform runs.
+    pub fn follow_models(&self, watch: connect::models::Watch) {
+        let stop = self.services.soft().clone();
+        self.services.spawn("models", watch.run(self.ports.models.clone(), stop));
+    }
+
     /// Waits until a part of it died, which begins its end.
     pub async fn died(&self) {
         tokio::select! {
