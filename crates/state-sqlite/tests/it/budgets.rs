@@ -39,7 +39,8 @@ async fn stands(store: &SqliteState, task: TaskId, now: Timestamp) -> Vec<(u64, 
 
 #[tokio::test]
 async fn a_crash_loses_no_reservation_and_spends_what_was_open() {
-    let (dir, copy, clock) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"), clock());
+    let (dir, copy, clock) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"), clock());
     let now = domain::Clock::now(clock.as_ref());
     let store = open(dir.path(), &clock);
     let lease = payer(&store, &clock).await;

@@ -146,6 +146,8 @@ async fn every_search_of_the_sweepers_uses_its_index() {
         ("SELECT key FROM tasks WHERE parent = x'00' AND status < 3", "tasks_parent"),
         ("SELECT key FROM waits WHERE due_at IS NOT NULL ORDER BY due_at, key", "waits_due"),
         ("SELECT key FROM waits WHERE child = x'00' AND child IS NOT NULL", "waits_child"),
+        ("SELECT key FROM accounts WHERE span > 0 AND begin_at <= 7 ORDER BY begin_at", "accounts_window"),
+        ("SELECT 1 FROM artifacts WHERE digest = x'00'", "artifacts_digest"),
     ] {
         let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
         let lines: Vec<String> =
