@@ -3,6 +3,7 @@
 mod builtin;
 pub mod egress;
 pub mod schema;
+pub mod servers;
 mod toolbox;
 mod workspace;
 

@@ -1,0 +1,126 @@
+//! All declared servers together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tools::egress::EgressOptions;
+use tools::servers::{ApproveError, PinsError, ServerStatus, ToolPins, ToolServers};
+use tools::{Tool, ToolSource};
+
+use crate::config::{ServerSpec, ToolsFile, resolve};
+use crate::http::Remote;
+use crate::process::child::{Launcher, Program};
+use crate::server::{Server, Target};
+
+/// What the servers are started with.
+#[derive(Clone)]
+pub struct Options {
+    /// Keeps what was accepted of the servers.
+    pub pins: Arc<dyn ToolPins>,
+    /// Supervises their programs.
+    pub launcher: Launcher,
+    /// The rules for requests to the outside.
+    pub egress: EgressOptions,
+}
+
+/// The tools of all declared servers.
+pub struct McpTools {
+    servers: BTreeMap<String, Arc<Server>>,
+    generation: Arc<AtomicU64>,
+}
+
+impl McpTools {
+    /// Takes the operator's file. Servers that were never seen are started and asked for their tools, so that those
+    /// are known when this returns; the others are asked meanwhile. A server that fails is told of, and stops nothing.
+    pub async fn start(file: ToolsFile, options: &Options) -> Result<Arc<Self>, PinsError> {
+        let generation = Arc::new(AtomicU64::new(0));
+        let mut servers = BTreeMap::new();
+        for (name, spec) in file.servers {
+            let target = target(&spec, options);
+            if let Err(reason) = &target {
+                tracing::warn!(server = %name, reason, "a tool server cannot be used");
+            }
+            let pins = Arc::clone(&options.pins);
+            let server = Server::new(name.clone(), spec, target, pins, Arc::clone(&generation)).await?;
+            servers.insert(name, server);
+        }
+        let (known, new): (Vec<_>, Vec<_>) = servers.values().cloned().partition(|server| server.is_known());
+        tokio::spawn(async move {
+            let asked = known.iter().map(|server| server.refresh());
+            futures::future::join_all(asked).await;
+        });
+        futures::future::join_all(new.iter().map(|server| server.refresh())).await;
+        Ok(Arc::new(Self { servers, generation }))
+    }
+
+    /// The declared servers by name, and the tools of each that are usable now.
+    pub fn declared(&self) -> BTreeMap<String, Vec<String>> {
+        self.servers.iter().map(|(name, server)| (name.clone(), server.usable())).collect()
+    }
+
+    fn server(&self, name: &str) -> Result<&Arc<Server>, ApproveError> {
+        let unknown = || ApproveError::UnknownServer { name: name.chars().take(80).collect() };
+        self.servers.get(name).ok_or_else(unknown)
+    }
+}
+
+impl ToolSource for McpTools {
+    fn names(&self) -> Vec<String> {
+        let of = |(name, server): (&String, &Arc<Server>)| {
+            server.usable().into_iter().map(move |tool| format!("{name}.{tool}")).collect::<Vec<_>>()
+        };
+        self.servers.iter().flat_map(of).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        let (server, tool) = name.split_once('.')?;
+        self.servers.get(server)?.find(tool)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+#[async_trait]
+impl ToolServers for McpTools {
+    async fn list(&self) -> Vec<ServerStatus> {
+        self.servers.values().map(|server| server.status()).collect()
+    }
+
+    async fn refresh(&self, server: &str) -> Result<ServerStatus, ApproveError> {
+        let server = self.server(server)?;
+        server.refresh().await?;
+        Ok(server.status())
+    }
+
+    async fn approve(&self, server: &str, tool: Option<&str>) -> Result<ServerStatus, ApproveError> {
+        let server = self.server(server)?;
+        server.approve(tool).await?;
+        Ok(server.status())
+    }
+
+    async fn shutdown(&self) {
+        futures::future::join_all(self.servers.values().map(|server| server.close())).await;
+    }
+}
+
+/// Finds a server's program and secrets, once.
+fn target(spec: &ServerSpec, options: &Options) -> Result<Target, String> {
+    let Some(command) = &spec.command else {
+        return Remote::new(spec, &options.egress).map(Target::Remote);
+    };
+    let path = resolve(command).ok_or_else(|| format!("there is no program {command}"))?;
+    let (mut env, mut secrets) = (BTreeMap::new(), Vec::new());
+    for (name, setting) in &spec.env {
+        let value = setting.find().map_err(|error| format!("the variable {name} is not known: {error}"))?;
+        if setting.is_reference() {
+            secrets.push(value.clone());
+        }
+        env.insert(name.clone(), value);
+    }
+    let program = Program { path, args: spec.args.clone(), env, secrets, cwd: spec.cwd.clone() };
+    Ok(Target::Program { launcher: options.launcher.clone(), program })
+}

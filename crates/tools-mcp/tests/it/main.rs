@@ -1,0 +1,9 @@
+//! The client against servers that behave and servers that do not.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod config;
+mod lives;
+mod pins;
+mod support;
+mod tree;
