@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use domain::{BudgetAccount, Lease, Namespace, TaskId, WorkerId};
 use state::{LeaseBeat, Renewed};
 
+use crate::gates::Gates;
+
 /// A held lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -52,6 +54,7 @@ impl Payer {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<TaskId, Held>>,
+    gates: Mutex<Gates>,
 }
 
 impl Leases {
@@ -107,6 +110,11 @@ impl Leases {
             beat: held.beat,
         };
         all.iter().map(beat).collect()
+    }
+
+    /// The gates that the tasks of leases go through.
+    pub(crate) fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Held>> {

@@ -13,6 +13,7 @@ mod accounts;
 mod checkpoint;
 mod codec;
 mod fault;
+mod gates;
 mod health;
 mod leases;
 mod lock;
@@ -37,9 +38,9 @@ use domain::{
 };
 use serde_json::Value;
 use state::{
-    AccountView, Artifact, AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, LeaseBeat, NewStep,
-    Page, Park, Purged, PutCondition, Renewed, Reserve, ReserveId, Reserved, Retention, Signal, State, StateError,
-    StateStats, StateValue, Submitted, TaskFilter, Transition,
+    AccountView, Artifact, AttemptFailed, Cancelled, Claim, Claimed, Due, ExpireOutcome, Finish, GateWait, LeaseBeat,
+    NewStep, Page, Park, Purged, PutCondition, Renewed, Reserve, ReserveId, Reserved, Retention, Signal, State,
+    StateError, StateStats, StateValue, Submitted, TaskFilter, Transition,
 };
 use tokio::sync::oneshot;
 
@@ -235,8 +236,9 @@ impl State for SqliteState {
         self.read(move |conn| accounts::list(conn, &namespace, now)).await
     }
 
-    async fn gate(&self, _: &Namespace, _: TaskId, _: Timestamp) -> Result<Option<state::GateWait>, StateError> {
-        Ok(None)
+    async fn gate(&self, namespace: &Namespace, task: TaskId, now: Timestamp) -> Result<Option<GateWait>, StateError> {
+        self.health.check()?;
+        Ok(self.leases.gates().wait(namespace, task, now.timestamp_micros()))
     }
 
     async fn put_artifact(&self, lease: Lease, artifact: Artifact) -> Result<(), StateError> {

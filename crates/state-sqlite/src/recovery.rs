@@ -9,7 +9,7 @@ use state::{StateError, Transition};
 use crate::codec::status_column;
 use crate::fault::Written;
 use crate::leases::{Held, Payer};
-use crate::ops::budget;
+use crate::ops::{budget, gates};
 use crate::rows::{self, Head};
 use crate::tx::{End, Tx};
 
@@ -28,6 +28,7 @@ pub(crate) fn recover(tx: &Tx<'_>) -> Written<usize> {
     }
     budget::forfeit_all(tx)?;
     tx.clear_announcements()?;
+    gates::recover(tx, &keys)?;
     // A claim may have been answered without ever becoming durable: its epoch is not given again, or what its worker
     // had streamed would pass for what the next one says.
     tx.execute("UPDATE tasks SET epoch = epoch + 1 WHERE status < 3 AND status = 0", [])?;
@@ -57,7 +58,7 @@ pub(crate) fn lose(
     tx.end(head, End::failed(Failure::new(FailureKind::WorkerLost, message)), now, transition)
 }
 
-/// Reads the leases that are held again from the record.
+/// Reads the leases that are held, and their places at gates, again from the record.
 pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
     let sql = "SELECT key, id, epoch, worker, cancel_requested, losses, terms, namespace, \
          (SELECT count(*) FROM reservations WHERE task_key = tasks.key) FROM tasks WHERE status < 3 AND status = ?1";
@@ -85,7 +86,7 @@ pub(crate) fn reload_leases(tx: &Tx<'_>) -> Written<()> {
         found.insert(task, held);
     }
     tx.leases.replace(found);
-    Ok(())
+    gates::reload(tx)
 }
 
 /// Runs `recover` in a transaction of its own.
@@ -93,6 +94,7 @@ pub(crate) fn run(tx: &Tx<'_>) -> Result<usize, StateError> {
     let recovered = tx.execute("BEGIN IMMEDIATE", []).and_then(|_| {
         let recovered = recover(tx)?;
         tx.execute("COMMIT", [])?;
+        gates::reload(tx)?;
         Ok(recovered)
     });
     recovered.map_err(|fault| match fault.into_error() {

@@ -12,6 +12,7 @@ use crate::fault::state_error;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_record.sql"),
     include_str!("../../../migrations/sqlite/0002_budgets.sql"),
+    include_str!("../../../migrations/sqlite/0003_gates.sql"),
 ];
 
 const FILE: &str = "agentrunner.db";

@@ -17,6 +17,8 @@ use crate::rows::{self, Head, TaskRow};
 
 /// `announced_at` of a queued task that must wait for an earlier one of its thread.
 pub(crate) const BLOCKED: i64 = i64::MAX;
+/// `announced_at` of a queued task that one of its gates holds back.
+pub(crate) const HELD: i64 = BLOCKED - 1;
 
 /// A step, encoded by whoever writes it, so that the writer only copies bytes.
 #[derive(Debug)]
@@ -158,7 +160,7 @@ impl Tx<'_> {
         let changed = self.execute(sql, params![head.key, from, head.epoch, run_at.map(micros), announced_at])?;
         self.expect_one(changed, head)?;
         if head.status == TaskStatus::Running {
-            self.end_lease(head.id)?;
+            self.end_lease(head.id, now, transition)?;
         }
         match head.thread_key {
             Some(thread_key) => self.settle_thread(thread_key, now, transition)?,
@@ -168,12 +170,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ends a lease: what is still reserved under it counts as spent.
-    pub(crate) fn end_lease(&self, task: TaskId) -> Written<()> {
-        match self.leases.remove(task) {
-            Some(held) if held.reserved > 0 => budget::forfeit(self, held.key),
-            _ => Ok(()),
+    /// Ends a lease: what is still reserved under it counts as spent, and its places are free for others.
+    pub(crate) fn end_lease(&self, task: TaskId, now: Timestamp, transition: &mut Transition) -> Written<()> {
+        if let Some(held) = self.leases.remove(task)
+            && held.reserved > 0
+        {
+            budget::forfeit(self, held.key)?;
         }
+        self.leave_gates(task, now, transition)
     }
 
     /// Lets the first task of a thread go, unless one is under way.
@@ -241,7 +245,8 @@ impl Tx<'_> {
         let changed = self.write_end(from, status, failure.as_ref(), usage, at)?;
         self.expect_one(changed, head)?;
         match head.status {
-            TaskStatus::Running => self.end_lease(head.id)?,
+            TaskStatus::Running => self.end_lease(head.id, at, transition)?,
+            TaskStatus::Queued => self.leave_gates(head.id, at, transition)?,
             TaskStatus::Waiting => {
                 self.execute("DELETE FROM waits WHERE task_key = ?1", params![head.key])?;
             }
@@ -379,7 +384,7 @@ impl Tx<'_> {
     pub(crate) fn clear_announcements(&self) -> Written<()> {
         let sql = "UPDATE tasks SET announced_at = ?1 \
              WHERE status < 3 AND status = 0 AND announced_at IS NOT NULL AND announced_at < ?2";
-        self.execute(sql, params![Null, BLOCKED])?;
+        self.execute(sql, params![Null, HELD])?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use domain::{StepBody, Task, TaskStatus};
 use rusqlite::params;
 use state::{Claim, Claimed, StateError};
 
+use super::gates;
 use crate::codec::{message_key, micros, step_place, step_seq, stored_time};
 use crate::fault::Written;
 use crate::leases::{Held, Payer};
@@ -45,6 +46,9 @@ impl Write for ClaimTask {
         let Self(claim) = self;
         let Some(row) = tx.task(claim.task)? else { return Ok(None) };
         if !claimable(tx, &row, &claim)? {
+            return Ok(None);
+        }
+        if !row.task.terms.gates.is_empty() && !gates::admit(tx, &row, claim.now)? {
             return Ok(None);
         }
         let TaskRow { key, mut task, thread_key, thread_seen, losses } = row;

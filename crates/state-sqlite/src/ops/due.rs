@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use domain::{Resolution, Timestamp};
+use domain::{Resolution, TaskId, Timestamp};
 use rusqlite::{OptionalExtension as _, params};
 use state::{Due, Transition};
 
 use crate::codec::{corrupt, micros, timestamp};
 use crate::fault::Written;
-use crate::tx::{BLOCKED, Tx};
+use crate::tx::{HELD, Tx};
 use crate::writer::Write;
 
 /// Wakes what is due, and hands out again what nobody seems to have announced.
@@ -25,9 +25,13 @@ impl Write for FindDue {
         let mut transition = Transition::default();
         let mut rest = self.limit;
         let next_wait = waits(tx, self.now, &mut rest, &mut transition)?;
+        let woken = gates(tx, self.now, &mut rest, &mut transition)?;
         let next_task = unannounced(tx, self.now, &mut rest, &mut transition)?;
-        silent(tx, &self, rest, &mut transition)?;
-        let next = next_wait.into_iter().chain(next_task).min().map(timestamp).transpose()?;
+        if silent(tx, &self, &woken, &mut rest, &mut transition)? {
+            gates(tx, self.now, &mut rest, &mut transition)?;
+        }
+        let next_gate = tx.leases.gates().next_opening(micros(self.now));
+        let next = next_wait.into_iter().chain(next_task).chain(next_gate).min().map(timestamp).transpose()?;
         Ok(Due { transition, next })
     }
 }
@@ -74,6 +78,14 @@ fn waits(tx: &Tx<'_>, now: Timestamp, rest: &mut u32, transition: &mut Transitio
     Ok(None)
 }
 
+/// Wakes whom gates no longer hold back.
+fn gates(tx: &Tx<'_>, now: Timestamp, rest: &mut u32, transition: &mut Transition) -> Written<Vec<i64>> {
+    let woken = tx.leases.gates().settle(micros(now), *rest as usize);
+    *rest = rest.saturating_sub(u32::try_from(woken.len()).unwrap_or(u32::MAX));
+    tx.wake(&woken, now, transition)?;
+    Ok(woken.iter().map(|woken| woken.key).collect())
+}
+
 /// Hands out queued tasks that were never announced and whose time has come; returns when the next one's does.
 fn unannounced(tx: &Tx<'_>, now: Timestamp, rest: &mut u32, transition: &mut Transition) -> Written<Option<i64>> {
     let sql = "SELECT key, coalesce(run_at, 0) FROM tasks \
@@ -91,24 +103,30 @@ fn unannounced(tx: &Tx<'_>, now: Timestamp, rest: &mut u32, transition: &mut Tra
     Ok(None)
 }
 
-/// Hands out once more the queued tasks whose announcement lies long back.
-fn silent(tx: &Tx<'_>, due: &FindDue, rest: u32, transition: &mut Transition) -> Written<()> {
+/// Hands out once more the queued tasks whose announcement lies long back; tells whether one of them kept others waiting.
+fn silent(tx: &Tx<'_>, due: &FindDue, woken: &[i64], rest: &mut u32, transition: &mut Transition) -> Written<bool> {
     let age = i64::try_from(due.reannounce.as_micros()).unwrap_or(i64::MAX);
-    let before = micros(due.now).saturating_sub(age).min(BLOCKED - 1);
+    let before = micros(due.now).saturating_sub(age).min(HELD - 1);
     let sql = "SELECT key FROM tasks \
          WHERE status < 3 AND status = 0 AND announced_at <= ?1 ORDER BY announced_at LIMIT ?2";
-    for key in tx.keys(sql, params![before, rest])? {
-        announce(tx, key, due.now, transition)?;
+    let mut lapsed = false;
+    for key in tx.keys(sql, params![before, *rest])? {
+        if woken.contains(&key) {
+            continue;
+        }
+        if let Some(task) = announce(tx, key, due.now, transition)? {
+            lapsed |= tx.leases.gates().lapse(task);
+        }
+        *rest -= 1;
     }
-    Ok(())
+    Ok(lapsed)
 }
 
-fn announce(tx: &Tx<'_>, key: i64, now: Timestamp, transition: &mut Transition) -> Written<()> {
+fn announce(tx: &Tx<'_>, key: i64, now: Timestamp, transition: &mut Transition) -> Written<Option<TaskId>> {
     let sql = "UPDATE tasks SET announced_at = ?2 WHERE key = ?1";
     tx.execute(sql, params![key, micros(now)])?;
     let head = tx.statement(crate::rows::HEAD_BY_KEY)?.query_row(params![key], |row| Ok(crate::rows::head(row)));
-    if let Some(head) = head.optional()?.transpose()? {
-        transition.ready.push(head.ready());
-    }
-    Ok(())
+    let Some(head) = head.optional()?.transpose()? else { return Ok(None) };
+    transition.ready.push(head.ready());
+    Ok(Some(head.id))
 }

@@ -81,7 +81,7 @@ impl Write for FinishTask {
                 tx.leases.remove(lease.task);
                 return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
             }
-            tx.end_lease(lease.task)?;
+            tx.end_lease(lease.task, self.at, &mut transition)?;
             transition.ended.push((lease.task, self.status));
         }
         failpoint::hit("C17");

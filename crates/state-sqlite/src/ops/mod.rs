@@ -8,6 +8,7 @@ mod claim;
 mod due;
 mod expire;
 mod finish;
+pub(crate) mod gates;
 mod park;
 mod purge;
 mod reap;

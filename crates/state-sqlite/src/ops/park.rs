@@ -65,7 +65,7 @@ impl Write for ParkTask {
         if tx.execute(sql, params![head.key, lease.epoch])? != 1 {
             return Err(StateError::LeaseLost { task: lease.task, epoch: lease.epoch }.into());
         }
-        tx.end_lease(lease.task)?;
+        tx.end_lease(lease.task, at, &mut transition)?;
         let head = Head { status: TaskStatus::Waiting, ..head };
         let mut open = 0;
         for wait in &waits {

@@ -4,7 +4,7 @@ use domain::{TaskId, Timestamp};
 use rusqlite::params;
 use state::{Purged, Retention};
 
-use super::{artifacts, budget};
+use super::{artifacts, budget, gates};
 use crate::codec::{micros, status_column};
 use crate::fault::Written;
 use crate::rows::Head;
@@ -41,6 +41,7 @@ impl Write for Purge {
             }
         }
         budget::purge_windows(tx, self.now, self.limit)?;
+        gates::forget(tx, self.now, self.limit)?;
         let sql = "DELETE FROM idempotency WHERE (namespace, key) IN \
              (SELECT namespace, key FROM idempotency WHERE status IS NOT NULL AND created_at <= ?1 LIMIT ?2)";
         let rest = limit.saturating_sub(rows) as i64;

@@ -52,6 +52,7 @@ impl Write for RetryTask {
             }
         }
         let now = tx.clock.now();
+        let mut transition = Transition::default();
         tx.append_own(head.key, &StepBody::Retried { keep_journal: self.keep_journal }, now)?;
         // Limits of time that have passed belong to the life that ended.
         let sql = "UPDATE tasks SET attempt = 0, losses = 0, failure = NULL, finished_at = NULL, cancel_requested = 0, \
@@ -59,12 +60,16 @@ impl Write for RetryTask {
              started_at = iif(?3, started_at, NULL), thread_seen = iif(?3, thread_seen, NULL) WHERE key = ?1";
         tx.execute(sql, params![head.key, micros(now), self.keep_journal])?;
         if let Some(thread_key) = head.thread_key {
-            // It goes before the later ones of its thread again.
+            // It goes before the later ones of its thread again, which wait for no gate meanwhile.
+            let sql = "SELECT key FROM tasks \
+                 WHERE thread_key = ?1 AND thread_key IS NOT NULL AND status < 3 AND status = 0 AND key > ?2";
+            for later in tx.keys(sql, params![thread_key, head.key])? {
+                tx.leave_gates(tx.head_at(later)?.id, now, &mut transition)?;
+            }
             let sql = "UPDATE tasks SET announced_at = ?3 \
                  WHERE thread_key = ?1 AND thread_key IS NOT NULL AND status < 3 AND status = 0 AND key > ?2";
             tx.execute(sql, params![thread_key, head.key, BLOCKED])?;
         }
-        let mut transition = Transition::default();
         tx.queue(&head, None, now, &mut transition)?;
         Ok(transition)
     }

@@ -2,5 +2,6 @@
 
 mod budgets;
 mod files;
+mod gates;
 mod recovery;
 mod support;

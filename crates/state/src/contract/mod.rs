@@ -17,6 +17,8 @@ mod budget_program;
 mod budgets;
 mod claiming;
 mod ending;
+mod gate_program;
+mod gates;
 mod journal;
 mod lists;
 mod parking;
@@ -74,8 +76,10 @@ pub fn cases() -> Vec<Case> {
         budgets::CASES,
         accounts::CASES,
         artifacts::CASES,
+        gates::CASES,
         program::CASES,
         budget_program::CASES,
+        gate_program::CASES,
     ] {
         all.extend(group.iter().map(|(name, run)| Case { name, run: *run }));
     }
