@@ -110,7 +110,7 @@ impl Run<'_> {
 ///
 /// A provider bills nothing for a call that it refused, or could not take. Of an answer that broke off, it bills what it
 /// has read and said; and where nobody knows how much it had thought or written, as much as it may have.
-pub(super) fn used_by(error: &LlmError, spoken: SpokenBytes, planned: &Planned, candidate: &Candidate) -> Usage {
+pub(super) fn used_by(error: &LlmError, spoken: SpokenBytes, planned: Planned, candidate: &Candidate) -> Usage {
     let unbilled = matches!(
         error,
         LlmError::RateLimited { .. }
@@ -122,7 +122,7 @@ pub(super) fn used_by(error: &LlmError, spoken: SpokenBytes, planned: &Planned, 
     if unbilled && spoken == 0 {
         return Usage::default();
     }
-    let most = planned.request.max_output_tokens.map(u64::from);
+    let most = planned.answer.map(u64::from);
     let unseen = matches!(error, LlmError::Invalid { .. } | LlmError::Timeout { .. });
     let written = if unseen { most.unwrap_or(spoken) } else { most.map_or(spoken, |most| spoken.min(most)) };
     let mut usage = Usage { estimated: true, ..Usage::tokens(planned.input_most, written) };

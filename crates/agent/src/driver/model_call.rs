@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use domain::{
     Delta, EventBody, Failure, FailureKind, FinishReason, ModelStep, ModelTry, OnLimit, StepBody, ToolCall, Usage,
 };
-use llm::{Candidate, ChatAnswer, LlmError};
+use llm::{Candidate, ChatAnswer, ChatRequest, LlmError};
 use state::ReserveId;
 
 use super::budget::{SpokenBytes, used_by};
@@ -38,12 +38,12 @@ impl Run<'_> {
     /// Asks the model and its fallbacks in turn, and records the answer. The answer is not saved yet. The end of the run
     /// when a person must decide first.
     pub(super) async fn call_model(&mut self) -> Result<Option<RunEnd>, Leave> {
-        let question = self.question().await?;
+        let mut question = self.question().await?;
         let mut failed: Option<LlmError> = None;
         let mut forbidden: Option<Failure> = None;
         let mut too_dear: Option<Box<domain::BudgetLevel>> = None;
         for candidate in self.candidates(&mut failed) {
-            let planned = match self.plan(&candidate, &question) {
+            let planned = match self.plan(&candidate, &mut question) {
                 Ok(planned) => planned,
                 Err(failure) => {
                     self.skip(&candidate, &failure);
@@ -58,7 +58,8 @@ impl Run<'_> {
                 self.skip(&candidate, &failure);
                 continue;
             }
-            match self.ask(&candidate, planned).await? {
+            question.max_output_tokens = planned.answer;
+            match self.ask(&candidate, &question, planned).await? {
                 Asked::Answered => return Ok(None),
                 Asked::Parked(end) => return Ok(Some(end)),
                 Asked::Silent(error) => failed = Some(error),
@@ -127,7 +128,7 @@ impl Run<'_> {
     }
 
     /// Asks one model; again at once when its answer was not understood.
-    async fn ask(&mut self, candidate: &Candidate, planned: Planned) -> Result<Asked, Leave> {
+    async fn ask(&mut self, candidate: &Candidate, question: &ChatRequest, planned: Planned) -> Result<Asked, Leave> {
         if candidate.price.is_none() && self.limits_money() {
             let message = format!("a budget limits money, and {} has no price in models.yml", candidate.name);
             return Ok(Asked::NotAllowed(Failure::new(FailureKind::LimitExceeded, message)));
@@ -139,7 +140,7 @@ impl Run<'_> {
             if paid && let Err(level) = self.reserve(ReserveId::Model { seq }, planned.most).await? {
                 return self.refused(level).await;
             }
-            let (error, spoken) = match self.ask_once(candidate, &planned).await? {
+            let (error, spoken) = match self.ask_once(candidate, question).await? {
                 Ok((answer, duration_ms)) => {
                     failpoint::hit("C14");
                     let cut = planned.cut_by_limit && answer.finish == FinishReason::Length;
@@ -152,7 +153,7 @@ impl Run<'_> {
                 }
                 Err(broken) => broken,
             };
-            let used = used_by(&error, spoken, &planned, candidate);
+            let used = used_by(&error, spoken, planned, candidate);
             if paid {
                 self.settle(seq, used).await?;
             }
@@ -181,7 +182,7 @@ impl Run<'_> {
     async fn ask_once(
         &mut self,
         candidate: &Candidate,
-        planned: &Planned,
+        question: &ChatRequest,
     ) -> Result<Result<(ChatAnswer, u64), (LlmError, SpokenBytes)>, Leave> {
         self.model_calls += 1;
         let parts = &self.driver.parts;
@@ -196,7 +197,7 @@ impl Run<'_> {
         };
         failpoint::hit("C13");
         // The candidate keeps the same limit; this one holds for one that does not.
-        let slack = planned.request.timeout + std::time::Duration::from_secs(1);
+        let slack = question.timeout + std::time::Duration::from_secs(1);
         let answer = tokio::select! {
             biased;
             () = self.control.abort.cancelled() => return Err(Leave::Abort),
@@ -204,7 +205,7 @@ impl Run<'_> {
                 failpoint::hit("C30");
                 return Err(Leave::Cancel);
             }
-            answer = tokio::time::timeout(slack, candidate.chat(&planned.request, &on_delta)) => answer,
+            answer = tokio::time::timeout(slack, candidate.chat(question, &on_delta)) => answer,
         };
         let duration_ms = parts.clock.monotonic().saturating_sub(started).as_millis() as u64;
         let model = || candidate.name.clone();

@@ -16,6 +16,8 @@ pub(super) struct Prepared {
     pub(super) toolbox: Toolbox,
     pub(super) tools: Vec<ToolSpec>,
     pub(super) rules: Rules,
+    /// The most tokens that its tools and its output's schema are read as.
+    pub(super) offered: u64,
 }
 
 /// An agent's version, and the generation of the tools that it was made with.
@@ -45,7 +47,8 @@ impl PreparedAgents {
         let toolbox = parts.toolkit.for_agent(&agent);
         let tools = toolbox.specs();
         let rules = Rules::new(&agent, &tools);
-        let prepared = Arc::new(Prepared { agent, toolbox, tools, rules });
+        let offered = offered(&agent, &tools);
+        let prepared = Arc::new(Prepared { agent, toolbox, tools, rules, offered });
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.len() >= MAX_PREPARED {
             ready.clear();
@@ -53,4 +56,19 @@ impl PreparedAgents {
         ready.insert(key, Arc::clone(&prepared));
         Ok(Some(prepared))
     }
+}
+
+fn offered(agent: &AgentSpec, tools: &[ToolSpec]) -> u64 {
+    let request = llm::ChatRequest {
+        model: String::new(),
+        messages: Vec::new(),
+        tools: tools.to_vec(),
+        output_schema: agent.output_schema.clone(),
+        temperature: None,
+        max_output_tokens: None,
+        effort: None,
+        timeout: std::time::Duration::ZERO,
+        idle_timeout: std::time::Duration::ZERO,
+    };
+    llm::most_tokens(&request, None)
 }

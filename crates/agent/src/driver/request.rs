@@ -18,10 +18,12 @@ const MAX_PICTURE: u64 = 10 * 1024 * 1024;
 /// How a picture is named that is kept with the task.
 const ARTIFACT: &str = "artifact:";
 
-/// A request to one model.
+/// What a call of one model may take.
+#[derive(Clone, Copy)]
 pub(super) struct Planned {
-    pub(super) request: ChatRequest,
-    /// The most tokens that it is read as.
+    /// The longest answer; none is what the provider takes for it.
+    pub(super) answer: Option<u32>,
+    /// The most tokens that the question is read as.
     pub(super) input_most: u64,
     /// The most that the call can use.
     pub(super) most: Amount,
@@ -61,23 +63,16 @@ impl Run<'_> {
         })
     }
 
-    /// Fits the question to a model and finds what the call may cost at most, or says why the task's limit on tokens does
-    /// not allow it.
-    pub(super) fn plan(&self, candidate: &Candidate, question: &ChatRequest) -> Result<Planned, Failure> {
+    /// Finds what a call of a model may take at most, or says why the task's limit on tokens does not allow it.
+    pub(super) fn plan(&self, candidate: &Candidate, question: &mut ChatRequest) -> Result<Planned, Failure> {
         let counted = self.history.counted_by(&candidate.name);
-        let mut input_most = llm::most_tokens(question, counted) + reasoning_bytes(question, counted);
-        if counted.is_some() && !self.spoke {
-            // The tools may be others than those of the run in which the model counted.
-            let tools = ChatRequest { messages: Vec::new(), ..question.clone() };
-            input_most = input_most.saturating_add(llm::most_tokens(&tools, None));
-        }
+        let known = counted.map_or(0, |(_, tokens)| tokens);
+        let mut input_most = self.read_at_most(question, counted);
         if let Some(window) = candidate.context_window {
             input_most = input_most.min(window);
         }
-        let paid = self.has_accounts();
-        let known = counted.map_or(0, |(_, tokens)| tokens).min(input_most);
-        // Ordinary text has a third as many tokens as bytes; where nothing is paid, that is careful enough.
-        let reading = if paid { input_most } else { known + (input_most - known).div_ceil(3) };
+        // Ordinary text has a third as many tokens as bytes; that is careful enough for what is no money.
+        let reading = known.min(input_most) + input_most.saturating_sub(known).div_ceil(3);
         let limit = self.prepared.rules.max_tokens();
         let tried: u64 = self.tries.iter().map(|tried| tried.usage.total()).sum();
         let used = self.history.counted_tokens().saturating_add(tried);
@@ -86,6 +81,7 @@ impl Run<'_> {
             let message = format!("limits.max_tokens: {used} of {limit} used, and the next call may read {reading}");
             return Err(Failure::new(FailureKind::LimitExceeded, message));
         }
+        let paid = self.has_accounts();
         let own = self.prepared.agent.model.max_output_tokens;
         let bound = match (own, candidate.max_output_tokens) {
             (Some(own), Some(most)) => Some(own.min(most)),
@@ -107,8 +103,18 @@ impl Run<'_> {
             model_calls: 1,
             tool_calls: 0,
         };
-        let request = ChatRequest { max_output_tokens: answer, ..question.clone() };
-        Ok(Planned { request, input_most, most, cut_by_limit })
+        Ok(Planned { answer, input_most, most, cut_by_limit })
+    }
+
+    /// The most tokens that a question is read as.
+    fn read_at_most(&self, question: &mut ChatRequest, counted: Option<(usize, u64)>) -> u64 {
+        // What the agent's tools and schema take is known; a model that has counted in this run has counted them.
+        let offered = if counted.is_some() && self.spoke { 0 } else { self.prepared.offered };
+        let tools = std::mem::take(&mut question.tools);
+        let schema = question.output_schema.take();
+        let said = llm::most_tokens(question, counted);
+        (question.tools, question.output_schema) = (tools, schema);
+        said.saturating_add(offered).saturating_add(reasoning_bytes(question, counted))
     }
 
     /// Makes `data:` URLs of the pictures that are kept with the task.

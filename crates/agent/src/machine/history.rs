@@ -336,9 +336,14 @@ impl History {
                 self.calls.len(),
                 rules.limits.max_parallel_tool_calls
             );
+            // An answer that is refused as a whole may come again and again, too.
+            let mut hasher = blake3::Hasher::new();
             for call in &mut self.calls {
+                hasher.update(&call.fingerprint(&refusal));
                 call.state = CallState::Done(refusal.clone());
             }
+            let name = self.calls.first().map(|call| call.call.name.clone()).unwrap_or_default();
+            self.count_repeat(rules, *hasher.finalize().as_bytes(), name);
             self.close_answer();
         }
     }
@@ -429,14 +434,18 @@ impl History {
         let fingerprint = detect_loop.then(|| (call.fingerprint(&text), call.call.name.clone()));
         call.state = CallState::Done(call.told(text));
         if let Some((fingerprint, name)) = fingerprint {
-            let repeats = self.repeats.entry(fingerprint).or_default();
-            *repeats += 1;
-            if *repeats >= rules.limits.max_repeats.max(2) {
-                self.looping = Some(name);
-            }
+            self.count_repeat(rules, fingerprint, name);
         }
         if self.calls.iter().all(Tracked::is_done) {
             self.close_answer();
+        }
+    }
+
+    fn count_repeat(&mut self, rules: &Rules, fingerprint: [u8; 32], name: String) {
+        let repeats = self.repeats.entry(fingerprint).or_default();
+        *repeats += 1;
+        if *repeats >= rules.limits.max_repeats.max(2) {
+            self.looping = Some(name);
         }
     }
 

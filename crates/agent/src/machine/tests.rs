@@ -224,6 +224,43 @@ fn the_same_call_with_the_same_result_three_times_is_a_loop() {
 }
 
 #[test]
+fn the_same_call_many_times_in_one_answer_is_a_loop() {
+    let rules = rules();
+    let same = |n: usize| ToolCall { arguments: json!({}), ..call(&format!("c{n}"), "work") };
+    let mut bodies = vec![says("", (0..16).map(same).collect())];
+    bodies.extend((0..16).map(|n| answered(&format!("c{n}"), "nothing new")));
+    assert_eq!(failure_of(fold(&rules, bodies).decide(&rules, &[])), FailureKind::LoopDetected);
+}
+
+#[test]
+fn an_answer_with_too_many_calls_that_comes_again_and_again_is_a_loop() {
+    let rules = rules();
+    let answer = |turn: usize| {
+        let same = |n: usize| ToolCall { arguments: json!({}), ..call(&format!("c{turn}.{n}"), "work") };
+        says("", (0..50).map(same).collect())
+    };
+    let mut agent = agent();
+    agent.limits = LimitsSpec { max_tool_calls: 100_000, ..LimitsSpec::default() };
+    let rules_of_many = rules_of(&agent, UnknownPolicy::Ask);
+    let decision = fold(&rules_of_many, (0..3).map(answer).collect()).decide(&rules_of_many, &[]);
+    assert_eq!(failure_of(decision), FailureKind::LoopDetected);
+    let history = fold(&rules, (0..2).map(answer).collect());
+    assert_eq!(history.decide(&rules, &[]), Decision::CallModel, "none of them was made");
+}
+
+#[test]
+fn two_calls_in_turn_are_a_loop_as_well() {
+    let rules = rules();
+    let mut bodies = Vec::new();
+    for turn in 0..6 {
+        let id = format!("c{turn}");
+        let again = ToolCall { arguments: json!({ "side": turn % 2 }), ..call(&id, "work") };
+        bodies.extend([says("", vec![again]), answered(&id, "your turn")]);
+    }
+    assert_eq!(failure_of(fold(&rules, bodies).decide(&rules, &[])), FailureKind::LoopDetected);
+}
+
+#[test]
 fn polling_with_pauses_is_not_a_loop() {
     let rules = rules();
     let mut bodies = Vec::new();

@@ -69,7 +69,9 @@ async fn what_was_used_counts_when_nothing_speaks() {
     let mut sum = Usage::default();
     for step in world.journal(task).await {
         if let StepBody::Tried { tries } = step.body {
-            tries.iter().for_each(|tried| sum += tried.usage);
+            for tried in tries {
+                sum += tried.usage;
+            }
         }
     }
     assert!(sum.total() > 0);
