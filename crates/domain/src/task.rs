@@ -145,7 +145,7 @@ pub struct NewTask {
     pub user: Option<String>,
     /// The task that delegated it.
     pub parent: Option<ParentRef>,
-    /// How many delegations lie above it.
+    /// How many delegations lie above it; more where its agent may go deeper than those that it works for.
     pub depth: u32,
     /// Labels that its owner gave it.
     pub metadata: BTreeMap<String, String>,
@@ -198,7 +198,7 @@ pub struct Task {
     pub user: Option<String>,
     /// The task that delegated it.
     pub parent: Option<ParentRef>,
-    /// How many delegations lie above it.
+    /// How many delegations lie above it; more where its agent may go deeper than those that it works for.
     pub depth: u32,
     /// Labels that its owner gave it.
     pub metadata: BTreeMap<String, String>,

@@ -69,9 +69,9 @@ impl Run<'_> {
     /// budgets, and one delegation less.
     async fn work_for(&self, agent: AgentName, input: TaskInput) -> Result<Result<NewTask, String>, Leave> {
         let limits = &self.prepared.agent.limits;
-        if self.task.depth >= limits.max_depth {
-            return Ok(Err(format!("limits.max_depth: {} delegations lie above this task", self.task.depth)));
-        }
+        let Some(left) = limits.max_depth.checked_sub(self.task.depth + 1) else {
+            return Ok(Err(format!("limits.max_depth: no delegation is left at depth {}", self.task.depth)));
+        };
         let made = self.history.children() as usize + self.waiting.iter().filter(|(_, child)| child.is_some()).count();
         if made >= limits.max_children as usize {
             return Ok(Err(format!("limits.max_children: {made} sub-tasks were made")));
@@ -84,8 +84,10 @@ impl Run<'_> {
         };
         let parts = &self.driver.parts;
         let id = TaskId(parts.ids.uuid());
-        let limits = parts.limits.of(&self.task.namespace);
-        let terms = domain::terms_of(id, &version.spec, &limits, None, Some(&self.task.terms));
+        let allowed = parts.limits.of(&self.task.namespace);
+        let terms = domain::terms_of(id, &version.spec, &allowed, None, Some(&self.task.terms));
+        // An agent that may go deeper than this one gets no more levels than this one has left.
+        let depth = (self.task.depth + 1).max(version.spec.limits.max_depth.saturating_sub(left));
         Ok(Ok(NewTask {
             id,
             namespace: self.task.namespace.clone(),
@@ -103,7 +105,7 @@ impl Run<'_> {
             thread: None,
             user: self.task.user.clone(),
             parent: None,
-            depth: self.task.depth + 1,
+            depth,
             metadata: std::collections::BTreeMap::new(),
             trace: self.task.trace.clone(),
             terms,

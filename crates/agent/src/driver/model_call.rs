@@ -59,7 +59,7 @@ impl Run<'_> {
                 continue;
             }
             question.max_output_tokens = planned.answer;
-            match self.ask(&candidate, &question, planned).await? {
+            match self.ask(&candidate, &mut question, planned).await? {
                 Asked::Answered => return Ok(None),
                 Asked::Parked(end) => return Ok(Some(end)),
                 Asked::Silent(error) => failed = Some(error),
@@ -128,7 +128,12 @@ impl Run<'_> {
     }
 
     /// Asks one model; again at once when its answer was not understood.
-    async fn ask(&mut self, candidate: &Candidate, question: &ChatRequest, planned: Planned) -> Result<Asked, Leave> {
+    async fn ask(
+        &mut self,
+        candidate: &Candidate,
+        question: &mut ChatRequest,
+        planned: Planned,
+    ) -> Result<Asked, Leave> {
         if candidate.price.is_none() && self.limits_money() {
             let message = format!("a budget limits money, and {} has no price in models.yml", candidate.name);
             return Ok(Asked::NotAllowed(Failure::new(FailureKind::LimitExceeded, message)));
@@ -140,6 +145,8 @@ impl Run<'_> {
             if paid && let Err(level) = self.reserve(ReserveId::Model { seq }, planned.most).await? {
                 return self.refused(level).await;
             }
+            // The calls before this one took their time.
+            question.timeout = self.time_left(self.prepared.agent.model.timeout.0);
             let (error, spoken) = match self.ask_once(candidate, question).await? {
                 Ok((answer, duration_ms)) => {
                     failpoint::hit("C14");

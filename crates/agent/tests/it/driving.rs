@@ -139,6 +139,28 @@ turns:
 }
 
 #[tokio::test]
+async fn nobody_gets_deeper_by_giving_work_to_an_agent_that_may() {
+    let world = World::new();
+    let give = |to: &str| {
+        format!(
+            "turns: [{{tool_calls: [{{name: delegate, arguments: {{agent: {to}, prompt: go}}}}]}}, {{text: '{{{{last_tool_result}}}}'}}]"
+        )
+    };
+    let spec =
+        |to: &str, depth: u32| json!({ "tools": ["delegate"], "delegates": [to], "limits": { "max_depth": depth } });
+    world.agent("leaf", json!({}), "turns: [{text: leaf}]").await;
+    world.agent("deep", spec("leaf", 16), &give("leaf")).await;
+    world.agent("shallow", spec("deep", 1), &give("deep")).await;
+    let task = world.submit("shallow").await;
+    assert_eq!(world.run(task).await, RunEnd::Parked);
+    let child = world.children(task).await.remove(0);
+    assert_eq!(world.run(child.id).await, RunEnd::Succeeded, "it is told that it may not");
+    assert!(world.children(child.id).await.is_empty());
+    let alone = world.submit("deep").await;
+    assert_eq!(world.run(alone).await, RunEnd::Parked, "by itself it may");
+}
+
+#[tokio::test]
 async fn a_question_waits_for_a_person_and_goes_on_with_the_answer() {
     let world = World::new();
     let dialogue = r"
