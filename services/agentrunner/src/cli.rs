@@ -79,6 +79,8 @@ pub enum Command {
     /// Look at tasks, and act on them.
     #[command(subcommand)]
     Tasks(commands::tasks::TasksCommand),
+    /// Show what work costs, and what it may cost.
+    Budgets(commands::budgets::BudgetsArgs),
     /// Submit tasks: one, or many as JSON lines.
     Submit(commands::submit::SubmitArgs),
     /// Look at models, and fetch them.

@@ -6,7 +6,7 @@ use super::invalid;
 use crate::{ArtifactInfo, ToolError};
 
 /// The longest name in bytes.
-pub(super) const MAX_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 200;
 
 /// The schema of a file's name.
 pub(super) fn name_schema(description: &str) -> Value {
@@ -23,7 +23,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ToolError> {
         return Ok(());
     }
     Err(invalid(
-        "name must be a relative path of at most 255 bytes such as report.md or data/2030.csv, without `..`, backslashes \
+        "name must be a relative path of at most 200 bytes such as report.md or data/2030.csv, without `..`, backslashes \
          and characters that cannot be seen",
     ))
 }
@@ -79,7 +79,7 @@ mod tests {
         for name in ["report.md", "data/2030/q1.csv", "Bericht für März.txt", "日本語.txt", ".hidden", "a..b"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        let long = "x".repeat(256);
+        let long = "x".repeat(201);
         for name in [
             "",
             "/etc/passwd",

@@ -1,8 +1,11 @@
 //! One command a file.
 
 pub mod agents;
+pub mod artifacts;
 pub mod bench;
+pub mod budgets;
 pub mod completions;
+pub mod decisions;
 pub mod dev;
 pub mod doctor;
 pub mod models;
@@ -21,6 +24,7 @@ pub async fn run(cli: Cli) -> CommandResult {
         Command::Dev(args) => dev::run(context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Agents(command) => agents::run(&context, command).await,
+        Command::Budgets(args) => budgets::run(&context, args).await,
         Command::Tasks(command) => tasks::run(&context, command).await,
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Models(command) => models::run(&context, command).await,

@@ -7,6 +7,8 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use wire::{JournalStep, Page, SignalBody, TaskView, WaitingFor};
 
+use super::artifacts::{self, ArtifactsArgs};
+use super::decisions::{self, ApproveArgs, DenyArgs, GrantArgs, approval_table};
 use super::run::{agent_name, answer_text, eprint_summary, exit_of};
 use crate::context::Context;
 use crate::exit::{CommandError, CommandResult, Exit};
@@ -15,6 +17,9 @@ use crate::output::live::Telling;
 use crate::output::{self, Color, Grid, words};
 use crate::session::{Need, Session};
 use crate::terminal::{Paint, Stream, Terminal};
+
+/// Said after a change when nobody works on the tasks.
+const RECORDED: &str = "recorded; no platform runs, so it goes on with the next `agentrunner dev` or `agentrunner run`";
 
 /// What to do with tasks.
 #[derive(Debug, Subcommand)]
@@ -50,6 +55,39 @@ pub enum TasksCommand {
   agentrunner tasks signal 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 approve
   agentrunner tasks signal 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 '{\"paid\": true}' --json --name payment")]
     Signal(SignalArgs),
+    /// Allow a call that needs a person's approval.
+    ///
+    /// Shows the very tool and arguments, and asks once more on a terminal. The first decision counts.
+    #[command(after_help = "Examples:
+  agentrunner tasks approve 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10
+  agentrunner tasks approve 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 call_1 --arguments '{\"amount\": 5}' --by kim")]
+    Approve(ApproveArgs),
+    /// Deny a call that needs a person's approval; the model is told why.
+    #[command(after_help = "Example:
+  agentrunner tasks deny 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 --reason 'ask ACME for the invoice first'")]
+    Deny(DenyArgs),
+    /// Raise a budget that does not allow a task's next call, for this task alone.
+    #[command(after_help = "Examples:
+  agentrunner tasks grant 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 --usd 1.50
+  agentrunner tasks grant 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 --deny")]
+    Grant(GrantArgs),
+    /// List the files that are kept with a task, or download one.
+    #[command(after_help = "Examples:
+  agentrunner tasks artifacts 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10
+  agentrunner tasks artifacts 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10 --download report.md --to q2.md")]
+    Artifacts(ArtifactsArgs),
+    /// List the calls of a task that people were asked about, or the open ones of all tasks.
+    #[command(after_help = "Examples:
+  agentrunner tasks approvals
+  agentrunner tasks approvals 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10")]
+    Approvals(ApprovalsArgs),
+}
+
+/// Whose approvals.
+#[derive(Debug, Args)]
+pub struct ApprovalsArgs {
+    /// The task; without it, the open questions of all tasks.
+    pub task: Option<TaskId>,
 }
 
 /// Names a task.
@@ -160,6 +198,14 @@ async fn act(context: &Context, session: &Session, command: TasksCommand) -> Com
             changed_tasks(context, session, &changed)
         }
         TasksCommand::Signal(args) => signal(context, session, args).await,
+        TasksCommand::Approve(args) => nobody_works(session, decisions::approve(context, session, args).await),
+        TasksCommand::Deny(args) => nobody_works(session, decisions::deny(context, session, args).await),
+        TasksCommand::Grant(args) => {
+            let view = decisions::grant(context, session, args).await?;
+            changed_tasks(context, session, &[view])
+        }
+        TasksCommand::Artifacts(args) => artifacts::run(context, client, args).await,
+        TasksCommand::Approvals(args) => approvals(context, client, args.task).await,
     }
 }
 
@@ -244,15 +290,34 @@ fn task_page(stream: Stream, task: &TaskView) -> String {
     field("parent", &task.parent.as_ref().map(|parent| parent.task.to_string()).unwrap_or_default());
     field("attempts", &if task.attempt > 0 { format!("{} failed", task.attempt) } else { String::new() });
     field("tokens", &format!("{} read, {} written", task.usage.input_tokens, task.usage.output_tokens));
+    field("cost", &if task.usage.cost.is_zero() { String::new() } else { task.usage.cost.to_string() });
     for (name, value) in &task.metadata {
         field(name, value);
     }
     field("failure", &task.failure.as_ref().map(ToString::to_string).unwrap_or_default());
     let mut page = grid.finish();
+    if let Some(how) = how_to_go_on(task) {
+        let _ = write!(page, "\n\n{how}");
+    }
     if let Some(output) = &task.output {
         let _ = write!(page, "\n\n{}", stream.text(&answer_text(output)));
     }
     page
+}
+
+/// What a person can do for a task that waits for one.
+fn how_to_go_on(task: &TaskView) -> Option<String> {
+    let id = task.id;
+    task.waiting_for.iter().find_map(|waiting| match waiting {
+        WaitingFor::Approval { .. } => {
+            Some(format!("decide with: agentrunner tasks approve {id}, or agentrunner tasks deny {id} --reason WHY"))
+        }
+        WaitingFor::Budget { .. } => {
+            Some(format!("decide with: agentrunner tasks grant {id} --usd DOLLARS, or --deny"))
+        }
+        WaitingFor::Signal { .. } => Some(format!("answer with: agentrunner tasks signal {id} ANSWER")),
+        _ => None,
+    })
 }
 
 /// What a task waits for, in words.
@@ -266,7 +331,9 @@ fn waiting_text(waiting: &WaitingFor) -> String {
             format!("the next attempt at {} ({attempt} failed)", words::moment(*until))
         }
         WaitingFor::Thread { task } => format!("an earlier task of its conversation ({task})"),
-        WaitingFor::Approval { tool, reason, .. } => format!("permission to call {tool}: {reason}"),
+        WaitingFor::Approval { call_id, tool, arguments, reason, .. } => {
+            format!("permission to call {tool}, as {reason} (call {call_id}: {arguments})")
+        }
         WaitingFor::Budget { account, limit, used, asked, .. } => {
             format!("a larger budget: {account} allows {limit}, {used} are used, the next call may take {asked}")
         }
@@ -303,7 +370,9 @@ fn kind(step: &domain::Step) -> String {
         StepBody::Input(_) => "input".to_owned(),
         StepBody::Model(model) => {
             let took = words::duration(std::time::Duration::from_millis(model.duration_ms));
-            format!("model  {} · {} · {took}", model.model, words::count(model.usage.total(), "token"))
+            let usage = model.total_usage();
+            let cost = if usage.cost.is_zero() { String::new() } else { format!(" · {}", usage.cost) };
+            format!("model  {} · {}{cost} · {took}", model.model, words::count(usage.total(), "token"))
         }
         StepBody::Tried { tries } => format!("tried  {}", words::count(tries.len() as u64, "model call")),
         StepBody::ToolStarted { tool, .. } => format!("tool_started  {tool}"),
@@ -377,11 +446,60 @@ async fn the_open_signal(client: &Client, task: TaskId) -> Result<String, Comman
     }
 }
 
+async fn approvals(context: &Context, client: &Client, task: Option<TaskId>) -> CommandResult {
+    const PAGE: u32 = 100;
+    if let Some(task) = task {
+        let asked = client.approvals(task).await?;
+        output::print(context, &asked, |stream| match &asked[..] {
+            [] => "nobody was asked about a call of this task".to_owned(),
+            asked => approval_table(stream, asked),
+        })?;
+        return Ok(Exit::Done);
+    }
+    let mut open = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = client.open_approvals(cursor.as_deref(), PAGE).await?;
+        open.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    output::print(context, &open, |stream| {
+        if open.is_empty() {
+            return "no call waits for a decision".to_owned();
+        }
+        let mut grid = Grid::new(stream, &["TASK", "AGENT", "CALL", "TOOL", "ASKED", "REASON"]);
+        let now = SystemClock::default().now();
+        for asked in &open {
+            grid.plain([
+                asked.task.to_string().as_str(),
+                asked.agent.as_str(),
+                asked.call_id.as_str(),
+                asked.tool.as_str(),
+                words::relative(asked.asked_at, now).as_str(),
+                asked.reason.as_str(),
+            ]);
+        }
+        grid.finish()
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Says that a decision waits for a platform, when none runs.
+fn nobody_works(session: &Session, done: CommandResult) -> CommandResult {
+    if session.is_own() && done.as_ref().is_ok_and(|exit| *exit == Exit::Done) {
+        eprintln!("{RECORDED}");
+    }
+    done
+}
+
 /// Prints tasks that were changed, and says when nobody works on them.
 fn changed_tasks(context: &Context, session: &Session, views: &[TaskView]) -> CommandResult {
     output::print(context, &views, |stream| task_table(stream, views, SystemClock::default().now()))?;
     if session.is_own() && views.iter().any(|task| !task.status.is_terminal()) {
-        eprintln!("recorded; no platform runs, so it goes on with the next `agentrunner dev` or `agentrunner run`");
+        eprintln!("{RECORDED}");
     }
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! Following a task to its end: what happens is told, its questions are put to the person at the terminal.
 
-mod questions;
+pub(crate) mod questions;
 mod watch;
 
 use std::collections::HashSet;
@@ -12,11 +12,11 @@ use domain::{Resolution, StepBody, TaskId, TaskStatus, WaitFor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wire::{SignalBody, TaskView};
+use wire::{DecideApproval, DecideBudget, SignalBody, TaskView};
 
 use crate::exit::{CommandError, chain};
 use crate::output::live::{Live, Telling};
-use questions::{Question, Questions, typed_lines};
+use questions::{Question, Questions, Reply, typed_lines};
 use watch::{Told, Watchers};
 
 /// What Ctrl-C means.
@@ -152,7 +152,7 @@ impl<'a> Follower<'a> {
             }
             TaskEvent::Finished(view) if task == self.task => return Ok(Some(view)),
             TaskEvent::Finished(_) => self.questions.ended(task),
-            TaskEvent::Delta(_) | TaskEvent::Restart(_) => {}
+            TaskEvent::Delta(_) | TaskEvent::Restart(_) | TaskEvent::Progress(_) | TaskEvent::Budget(_) => {}
         }
         Ok(None)
     }
@@ -203,8 +203,8 @@ impl<'a> Follower<'a> {
             return self.put_question();
         };
         let Some(question) = self.questions.current() else { return Ok(()) };
-        let value = match question.answer(&line) {
-            Ok(value) => value,
+        let reply = match question.answer(&line) {
+            Ok(reply) => reply,
             Err(expected) => {
                 self.live.note(&expected)?;
                 self.questions.again();
@@ -212,14 +212,31 @@ impl<'a> Follower<'a> {
             }
         };
         let Some(question) = self.questions.answered() else { return Ok(()) };
-        let signal = SignalBody { name: question.signal.clone(), value, from: whoami() };
-        let key = format!("{}-{}", question.task, question.call_id);
-        match self.client.signal(question.task, &signal, Some(&key)).await {
-            Ok(_) => {}
+        match self.send(&question, reply).await {
+            Ok(()) => {}
             Err(ClientError::Problem(problem)) => self.live.note(&problem.to_string())?,
             Err(error) => return Err(error.into()),
         }
         self.put_question()
+    }
+
+    async fn send(&self, question: &Question, reply: Reply) -> Result<(), ClientError> {
+        let (task, call_id) = (question.task, question.call_id.as_str());
+        let by = whoami().unwrap_or_else(|| "somebody at a terminal".to_owned());
+        match reply {
+            Reply::Signal { name, value } => {
+                let signal = SignalBody { name, value, from: whoami() };
+                self.client.signal(task, &signal, Some(&format!("{task}-{call_id}"))).await.map(drop)
+            }
+            Reply::Decide { decision, digest, arguments, reason } => {
+                let body = DecideApproval { decision, digest, arguments, reason, by };
+                self.client.decide(task, call_id, &body).await.map(drop)
+            }
+            Reply::Grant(grant) => {
+                let body = DecideBudget { call_id: call_id.to_owned(), grant, deny: grant.is_none(), by };
+                self.client.decide_budget(task, &body).await.map(drop)
+            }
+        }
     }
 }
 
@@ -239,7 +256,7 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// Who answers, as far as the system knows.
-fn whoami() -> Option<String> {
+pub(crate) fn whoami() -> Option<String> {
     std::env::var("USER").ok().filter(|user| !user.is_empty() && user.len() <= 128)
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{ChildOutcome, Resolution, Step, StepBody, TaskStatus, ToolCall, ToolOutcome, ToolStep, Wait, WaitFor};
+use domain::{
+    ApprovalDecision, BudgetDecision, ChildOutcome, Dimension, ModelTry, Resolution, Step, StepBody, TaskStatus,
+    ToolCall, ToolOutcome, ToolStep, Wait, WaitFor,
+};
 use serde_json::Value;
 
 use super::words;
@@ -66,14 +69,12 @@ pub fn steps(step: &Step) -> Vec<Line> {
         }
         StepBody::Model(model) => {
             let said = (!model.text.is_empty()).then(|| Line::new(Mark::Said, &model.text));
-            said.into_iter().chain(model.tool_calls.iter().map(call)).collect()
+            model.tries.iter().map(tried).chain(said).chain(model.tool_calls.iter().map(call)).collect()
         }
-        StepBody::Tried { tries } => {
-            let line = |tried: &domain::ModelTry| Line::new(Mark::Trouble, format!("{}: {}", tried.model, tried.failure));
-            tries.iter().map(line).collect()
+        StepBody::Tried { tries } => tries.iter().map(tried).collect(),
+        StepBody::ToolStarted { tool, .. } => {
+            vec![Line::new(Mark::Call, format!("{tool} begins; it is never repeated by itself"))]
         }
-        // The model's own step has told of the call.
-        StepBody::ToolStarted { .. } => Vec::new(),
         StepBody::Tool(tool) => vec![answer(tool)],
         StepBody::Probed { tool, happened, .. } => {
             let said = match happened {
@@ -143,8 +144,37 @@ fn wait(wait: &Wait) -> Line {
     Line::new(Mark::Wait, text)
 }
 
+/// A model call that gave no answer.
+fn tried(tried: &ModelTry) -> Line {
+    let cost = if tried.usage.cost.is_zero() { String::new() } else { format!(" ({})", tried.usage.cost) };
+    Line::new(Mark::Trouble, format!("{} gave no answer{cost}: {}", tried.model, tried.failure))
+}
+
+/// A person's decision about a call or a budget; none when the value is another answer.
+fn decision(value: &Value, from: Option<&str>) -> Option<String> {
+    let who = from.unwrap_or("somebody");
+    if value.get("digest").is_some()
+        && let Ok(decision) = serde_json::from_value::<ApprovalDecision>(value.clone())
+    {
+        return Some(match (decision.approved, decision.arguments, decision.reason) {
+            (true, Some(arguments), _) => format!("{who} allowed the call with other arguments: {}", short(&arguments)),
+            (true, None, _) => format!("{who} allowed the call"),
+            (false, _, Some(reason)) => format!("{who} denied the call: {reason}"),
+            (false, _, None) => format!("{who} denied the call"),
+        });
+    }
+    let BudgetDecision { grant } = serde_json::from_value(value.clone()).ok()?;
+    let granted: Vec<String> =
+        Dimension::ALL.iter().filter(|what| grant.of(**what) > 0).map(|what| what.show(grant.of(*what))).collect();
+    Some(match granted[..] {
+        [] => format!("{who} granted nothing more"),
+        _ => format!("{who} granted {} more", granted.join(", ")),
+    })
+}
+
 fn resolved(by: &Resolution) -> Line {
     let text = match by {
+        Resolution::Signal { value, from } if let Some(text) = decision(value, from.as_deref()) => text,
         Resolution::Child(child) => child_text(child),
         Resolution::Signal { value, from: Some(from) } => format!("{from} answered: {}", short(value)),
         Resolution::Signal { value, from: None } => format!("answered: {}", short(value)),
@@ -237,5 +267,44 @@ mod tests {
     #[test]
     fn long_values_are_cut() {
         assert!(lines(tool(ToolOutcome::Ok(json!("x".repeat(10_000)))))[0].chars().count() < 200);
+    }
+
+    fn answered(value: Value, from: Option<&str>) -> Vec<String> {
+        let by = Resolution::Signal { value, from: from.map(str::to_owned) };
+        lines(StepBody::Resolved { call_id: "1".to_owned(), by })
+    }
+
+    #[test]
+    fn decisions_say_who_decided_what() {
+        let decision = |approved: bool| json!({ "approved": approved, "digest": "d" });
+        assert_eq!(answered(decision(true), Some("kim")), ["← kim allowed the call"]);
+        assert_eq!(answered(decision(false), None), ["← somebody denied the call"]);
+        let edited = json!({ "approved": true, "digest": "d", "arguments": { "amount": 5 } });
+        assert_eq!(answered(edited, Some("kim")), ["← kim allowed the call with other arguments: {\"amount\":5}"]);
+        let reason = json!({ "approved": false, "digest": "d", "reason": "too much" });
+        assert_eq!(answered(reason, Some("kim")), ["← kim denied the call: too much"]);
+        let grant = json!({ "grant": { "usd": 1.5, "tokens": 100 } });
+        assert_eq!(answered(grant, Some("kim")), ["← kim granted $1.50, 100 tokens more"]);
+        assert_eq!(answered(json!({ "grant": {} }), Some("kim")), ["← kim granted nothing more"]);
+        assert_eq!(answered(json!({ "paid": true }), Some("kim")), ["← kim answered: {\"paid\":true}"]);
+        assert_eq!(answered(json!("yes"), None), ["← answered: yes"]);
+    }
+
+    #[test]
+    fn models_that_gave_no_answer_are_told_before_the_one_that_did() {
+        let mut body = asks("now", json!({}));
+        let StepBody::Model(model) = &mut body else { panic!("a model's step") };
+        model.tries.push(ModelTry {
+            model: "openai/x".to_owned(),
+            failure: Failure::new(FailureKind::RateLimited, "slow down"),
+            usage: Usage { cost: domain::Usd(domain::Usd::DOLLAR / 100), ..Usage::default() },
+        });
+        assert_eq!(lines(body), ["! openai/x gave no answer ($0.01): rate_limited: slow down", "→ now"]);
+    }
+
+    #[test]
+    fn a_call_that_is_never_repeated_leaves_a_mark() {
+        let body = StepBody::ToolStarted { call_id: "1".to_owned(), tool: "pay".to_owned() };
+        assert_eq!(lines(body), ["→ pay begins; it is never repeated by itself"]);
     }
 }

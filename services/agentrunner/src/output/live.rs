@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use client::TaskEvent;
 use domain::{Step, StepBody, WaitFor};
+use wire::{BudgetEvent, ProgressEvent};
 
 use super::describe::{Line, Mark, steps};
 use crate::terminal::{Paint, Stream, one_line};
@@ -37,12 +38,14 @@ pub struct Live<O, E> {
     steps: u64,
     /// Who spoke last.
     model: Option<String>,
+    /// How far the last call that said so was.
+    progress: String,
 }
 
 impl<O: Write, E: Write> Live<O, E> {
     /// Begins to tell.
     pub fn new(telling: Telling, stdout: O, stderr: E) -> Self {
-        Self { telling, stdout, stderr, speaking: None, open: false, steps: 0, model: None }
+        Self { telling, stdout, stderr, speaking: None, open: false, steps: 0, model: None, progress: String::new() }
     }
 
     /// Steps of the journal so far.
@@ -61,6 +64,8 @@ impl<O: Write, E: Write> Live<O, E> {
             TaskEvent::Delta(delta) => self.spoken(delta.seq, &delta.text),
             TaskEvent::Restart(restart) => self.restarted(restart.seq),
             TaskEvent::Step(step) => self.step(&step.0),
+            TaskEvent::Progress(progress) => self.progress(progress, None),
+            TaskEvent::Budget(warning) => self.tell(&nearly_used_up(warning), None),
             TaskEvent::Status(_) => Ok(()),
             TaskEvent::Finished(_) => self.end_line(),
         }
@@ -68,11 +73,12 @@ impl<O: Write, E: Write> Live<O, E> {
 
     /// Tells what happens in a sub-task of an agent; its words are not spoken.
     pub fn child_event(&mut self, agent: &str, event: &TaskEvent) -> io::Result<()> {
-        let TaskEvent::Step(step) = event else { return Ok(()) };
-        for line in lines_of(&step.0) {
-            self.tell(&line, Some(agent))?;
+        match event {
+            TaskEvent::Step(step) => lines_of(&step.0).iter().try_for_each(|line| self.tell(line, Some(agent))),
+            TaskEvent::Progress(progress) => self.progress(progress, Some(agent)),
+            TaskEvent::Budget(warning) => self.tell(&nearly_used_up(warning), Some(agent)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Says something beside the task.
@@ -134,6 +140,22 @@ impl<O: Write, E: Write> Live<O, E> {
         Ok(())
     }
 
+    /// Tells how far a call is, in tenths: a tool may say more than anybody wants to read.
+    fn progress(&mut self, progress: &ProgressEvent, agent: Option<&str>) -> io::Result<()> {
+        let tenths = progress.fraction.map(|fraction| (fraction.clamp(0.0, 1.0) * 10.0) as u32 * 10);
+        let text = match (tenths, progress.message.is_empty()) {
+            (Some(tenths), true) => format!("{tenths} %"),
+            (Some(tenths), false) => format!("{tenths} % · {}", progress.message),
+            (None, _) => progress.message.clone(),
+        };
+        let told = format!("{}: {text}", progress.call_id);
+        if text.is_empty() || self.progress == told {
+            return Ok(());
+        }
+        self.progress = told;
+        self.tell(&Line { mark: Mark::Wait, text }, agent)
+    }
+
     fn tell(&mut self, line: &Line, agent: Option<&str>) -> io::Result<()> {
         self.end_line()?;
         if !self.telling.tell {
@@ -165,10 +187,19 @@ fn lines_of(step: &Step) -> Vec<Line> {
     match &mut told.body {
         StepBody::Input(_) => return Vec::new(),
         StepBody::Model(model) => model.text.clear(),
-        StepBody::Parked { waits } => waits.retain(|wait| !matches!(wait.on, WaitFor::Signal { .. })),
+        StepBody::Parked { waits } => waits.retain(|wait| {
+            !matches!(wait.on, WaitFor::Signal { .. } | WaitFor::Approval { .. } | WaitFor::Budget { .. })
+        }),
+        // The model's own step has told of the call.
+        StepBody::ToolStarted { .. } => return Vec::new(),
         _ => {}
     }
     steps(&told)
+}
+
+fn nearly_used_up(warning: &BudgetEvent) -> Line {
+    let BudgetEvent { account, used, limit, .. } = warning;
+    Line { mark: Mark::Trouble, text: format!("the budget {account} is nearly used up: {used} of {limit}") }
 }
 
 #[cfg(test)]
@@ -257,5 +288,31 @@ mod tests {
         assert!(!String::from_utf8(stdout).unwrap().contains('\u{1b}'));
         let stderr = String::from_utf8(stderr).unwrap();
         assert!(!stderr.contains('\u{9b}') && stderr.contains("<U+009B>2J"), "{stderr:?}");
+    }
+
+    #[test]
+    fn progress_is_told_in_tenths_and_a_budget_that_is_nearly_used_up() {
+        let progress = |fraction, message: &str| {
+            TaskEvent::Progress(ProgressEvent { call_id: "c".to_owned(), message: message.to_owned(), fraction })
+        };
+        let warning = TaskEvent::Budget(BudgetEvent {
+            id: "00000000-0000-7000-8000-000000000001".parse().unwrap(),
+            account: "agent/writer".to_owned(),
+            window: domain::BudgetWindow::Day,
+            what: "usd".to_owned(),
+            limit: "$5.00".to_owned(),
+            used: "$4.10".to_owned(),
+        });
+        let events = [
+            progress(Some(0.11), "page 1"),
+            progress(Some(0.12), "page 1"),
+            progress(Some(0.25), ""),
+            progress(None, ""),
+            warning,
+        ];
+        assert_eq!(
+            told(true, &events).1,
+            "… 10 % · page 1\n… 20 %\n! the budget agent/writer is nearly used up: $4.10 of $5.00\n"
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod agents;
 mod bench;
+mod decisions;
 mod dev;
 mod docs;
 mod home;

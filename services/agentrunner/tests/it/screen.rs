@@ -73,6 +73,50 @@ fn a_person_is_asked_and_answers() {
 }
 
 #[test]
+fn a_person_allows_a_call_after_seeing_all_of_it() {
+    let home = Home::new();
+    let mut screen = Screen::open(&home, &["run", "demo-payments", "ACME \u{1b}[2J"]);
+    screen.wait_for("approve, deny (with a reason), or other arguments as JSON: ");
+    assert!(screen.shown().contains("Pay 20 dollars: ACME \\u001b[2J"), "{:?}", screen.shown());
+    screen.type_line("sure");
+    screen.wait_for("type approve, deny, deny and a reason, or other arguments as JSON");
+    screen.type_line("{\"text\": \"Pay 5 dollars\"}");
+    assert_eq!(screen.end(), Some(0));
+    screen.wait_for("tasks journal");
+    assert!(screen.shown().contains("allowed the call with other arguments"), "{:?}", screen.shown());
+}
+
+#[test]
+fn a_person_raises_a_budget() {
+    let home = Home::new();
+    let settings = "tools: [{name: echo, cost_usd: 20}]\nbudget: {usd: 10, on_limit: ask}\n";
+    let dialogue = "turns:\n  - tool_calls: [{name: echo, arguments: {text: hi}}]\n  - text: Done.\n";
+    home.scripted("spender", settings, dialogue);
+    let mut screen = Screen::open(&home, &["run", "spender", "x"]);
+    screen.wait_for("allows $10.00");
+    screen.wait_for("(0 stops it): ");
+    screen.type_line("15");
+    assert_eq!(screen.end(), Some(0));
+    screen.wait_for("granted $15.00 more");
+}
+
+#[test]
+fn a_decision_is_confirmed_on_a_terminal() {
+    let home = Home::new();
+    let dev = home.dev();
+    let id = home.run(&["submit", "demo-payments", "ACME"]).code(0).stdout.trim().to_owned();
+    until("the task waits", || home.run(&["tasks", "approvals"]).code(0).stdout.contains(&id).then_some(()));
+    let approve = ["tasks", "approve", &id, "--by", "kim"];
+    for (typed, code) in [("", 1), ("y", 0)] {
+        let mut screen = Screen::open(&home, &approve);
+        screen.wait_for("approve this call? [y/N]");
+        screen.type_line(typed);
+        assert_eq!(screen.end(), Some(code));
+    }
+    drop(dev);
+}
+
+#[test]
 fn what_a_model_says_does_not_act_on_the_terminal() {
     let home = Home::new();
     let hostile = "turns:\n  - text: \"\\e]0;owned\\a \\e[2J \\u202Ereversed \\U000E0041hidden\"\n";
