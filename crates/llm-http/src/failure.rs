@@ -13,6 +13,8 @@ use crate::listening::{Listening, content_type, read_up_to};
 use crate::{ApiKey, Framing, Limits, retry_after};
 
 const LONGEST_REASON: usize = 200;
+/// Shorter words are in too many sentences for their presence to tell anything.
+const SHORTEST_PRIVATE: usize = 6;
 const ERROR_BYTES: usize = 64 * 1024;
 
 /// A call that failed.
@@ -260,7 +262,7 @@ impl<'a> Asked<'a> {
         let printable: String = text.chars().map(|letter| if is_plain(letter) { letter } else { ' ' }).collect();
         let short: String = printable.trim().chars().take(LONGEST_REASON).collect();
         let tells = self.secrets.iter().any(|secret| overlaps(text, secret.expose(), 8))
-            || self.private.iter().any(|said| overlaps(text, said, 24));
+            || self.private.iter().any(|said| said.len() >= SHORTEST_PRIVATE && overlaps(text, said, 24));
         if short.is_empty() || tells { None } else { Some(short) }
     }
 }
@@ -296,4 +298,70 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: Words =
+        Words { too_long: &["too long"], no_money: &["no_money"], rate_limited: &["slow"], refused: &["bad_request"] };
+
+    fn asked(secrets: &[ApiKey]) -> Asked<'_> {
+        Asked::new("x/y".to_owned(), secrets, WORDS, vec!["hi", "the diagnosis of my aunt is nobody's business"])
+    }
+
+    fn complaint(body: &str) -> Complaint {
+        Complaint::parse(body.as_bytes())
+    }
+
+    #[test]
+    fn the_usual_forms_of_an_error_are_understood() {
+        for body in [
+            r#"{"error": {"message": "no such thing", "code": "a", "type": "b"}}"#,
+            r#"{"type": "error", "error": {"type": "b", "code": "a", "message": "no such thing"}}"#,
+            r#"{"message": "no such thing", "code": "a", "type": "b"}"#,
+            r#"[{"error": {"message": "no such thing", "code": "a", "type": "b"}}]"#,
+        ] {
+            let read = complaint(body);
+            assert_eq!((read.message.as_str(), read.code.as_str()), ("no such thing", "a b"), "{body}");
+        }
+        assert_eq!(complaint(r#"{"error": "no such thing"}"#).message, "no such thing");
+        assert_eq!(complaint(r#"{"detail": "no such thing"}"#).message, "no such thing");
+        assert_eq!(complaint("<html>"), Complaint::default());
+    }
+
+    #[test]
+    fn an_error_in_the_middle_of_a_stream_means_what_its_words_say() {
+        let asked = asked(&[]);
+        let kind = |body: &str| asked.broke_off(&complaint(body)).error.kind().as_str();
+        assert_eq!(kind(r#"{"error": {"type": "slow_down"}}"#), "rate_limited");
+        assert_eq!(kind(r#"{"error": {"type": "no_money"}}"#), "model_refused");
+        assert_eq!(kind(r#"{"error": {"type": "bad_request"}}"#), "model_refused");
+        assert_eq!(kind(r#"{"error": {"message": "it is Too Long"}}"#), "context_too_long");
+        assert_eq!(kind(r#"{"error": {"code": 429}}"#), "rate_limited");
+        assert_eq!(kind(r#"{"error": {}}"#), "model_unavailable");
+        assert_eq!(kind("null"), "model_unavailable");
+    }
+
+    #[test]
+    fn words_are_shown_only_without_secrets_and_without_what_was_said() {
+        let secrets = [ApiKey::new("sk-0123456789"), ApiKey::new("abc")];
+        let asked = asked(&secrets);
+        assert_eq!(asked.clean(" this\u{1b}[1m is wrong\n").as_deref(), Some("this [1m is wrong"));
+        assert_eq!(asked.clean(&"é".repeat(500)).map(|text| text.chars().count()), Some(LONGEST_REASON));
+        for text in
+            ["key sk-0123456789", "key 01234567 is old", "xabcx", "my aunt is nobody's business, it says", "\u{200b}"]
+        {
+            assert_eq!(asked.clean(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_about_a_request_is_for_reading_not_for_printing() {
+        let failed = asked(&[]).refused(400, None, &complaint(r#"{"error": "the diagnosis of my aunt is nobody's"}"#));
+        assert!(failed.complaint().contains("diagnosis"));
+        assert!(!format!("{failed:?}").contains("diagnosis"), "{failed:?}");
+        assert!(!failed.again);
+    }
 }

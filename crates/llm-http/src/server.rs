@@ -7,6 +7,7 @@ use domain::Message;
 use llm::ChatRequest;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{ApiKey, Asked, ConfigError, Limits, Retries, ServerConfig, Words};
@@ -82,7 +83,7 @@ impl Server {
 
     /// One who speaks of the failures of a chat.
     pub fn asked_to_chat<'a>(&'a self, request: &'a ChatRequest) -> Asked<'a> {
-        self.asked(&request.model, request.messages.iter().map(said).collect())
+        self.asked(&request.model, request.messages.iter().flat_map(said).collect())
     }
 
     /// The repetitions of one call, which must have ended at the deadline.
@@ -100,12 +101,27 @@ impl fmt::Debug for Server {
     }
 }
 
-fn said(message: &Message) -> &str {
+/// The words of a message, of its calls' arguments and of its reasoning.
+fn said(message: &Message) -> Vec<&str> {
     match message {
-        Message::System { text }
-        | Message::User { text, .. }
-        | Message::Assistant { text, .. }
-        | Message::Tool { text, .. } => text,
+        Message::System { text } | Message::User { text, .. } | Message::Tool { text, .. } => vec![text],
+        Message::Assistant { text, tool_calls, reasoning } => {
+            let mut words = vec![text.as_str()];
+            words.extend(reasoning.iter().map(|piece| piece.text.as_str()));
+            for call in tool_calls {
+                words_of(&call.arguments, &mut words);
+            }
+            words
+        }
+    }
+}
+
+fn words_of<'a>(value: &'a Value, words: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => words.push(text),
+        Value::Array(items) => items.iter().for_each(|item| words_of(item, words)),
+        Value::Object(entries) => entries.values().for_each(|entry| words_of(entry, words)),
+        _ => {}
     }
 }
 

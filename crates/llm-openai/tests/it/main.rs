@@ -3,7 +3,9 @@
 mod answers;
 mod contract;
 mod cuts;
+mod embeddings;
 mod requests;
+mod responses;
 mod retries;
 mod secrets;
 mod support;

@@ -1,5 +1,7 @@
 //! Neither the key nor the conversation appears in an error, whatever the server says.
 
+use std::sync::{Arc, Mutex};
+
 use domain::Message;
 use llm::ChatModel;
 use llm_openai::ApiKey;
@@ -52,4 +54,44 @@ async fn what_harmlessly_helps_is_passed_on() {
         error.to_string(),
         "fake/fake-large refused the request: HTTP 404: The model `fake-large` does not exist."
     );
+}
+
+#[tokio::test]
+async fn no_log_line_tells_the_key_the_prompt_or_the_answer() {
+    let log = Log::default();
+    let to = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_writer(move || to.clone())
+        .finish();
+    // The test, the adapter and the server share one thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (server, model) = start().await;
+    let mut private = request();
+    private.messages = vec![Message::user("The prompt-canary of my aunt is confidential.".to_owned())];
+    server.push(Reply::error(503, "overloaded", &format!("busy with {KEY}")));
+    server.push(Reply::tool_calls(&[("call_1", "pay", "{\"to\": \"argument-canary\"}")]));
+    hear(&model, &private).await.1.unwrap();
+    server.push(Reply::text("This is an answer-canary."));
+    hear(&model, &private).await.1.unwrap();
+    server.push(Reply::events("data: garbage-canary\n\n"));
+    hear(&model, &private).await.1.unwrap_err();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("model call is repeated"), "the log is heard: {log}");
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
