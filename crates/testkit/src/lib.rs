@@ -2,6 +2,7 @@
 
 pub mod effect_sink;
 pub mod fake_anthropic;
+pub mod fake_bedrock;
 pub mod fake_http;
 pub mod fake_ollama;
 pub mod fake_openai;
