@@ -5,10 +5,11 @@ use std::sync::Arc;
 use llm::ChatModel;
 use llm_anthropic::{ANTHROPIC_BASE_URL, Anthropic, AnthropicConfig};
 use llm_http::ApiKey;
-use llm_openai::{OpenAi, OpenAiConfig};
+use llm_ollama::{Ollama, OllamaConfig};
+use llm_openai::{OpenAi, OpenAiConfig, Responses};
 
-use super::OPENAI_URL;
 use super::file::{HeaderSpec, Kind, ProviderSpec};
+use super::{OLLAMA_URL, OPENAI_URL};
 
 /// Looks a variable of the environment up.
 pub(super) type Variable<'a> = dyn Fn(&str) -> Option<String> + Send + Sync + 'a;
@@ -35,7 +36,16 @@ pub(super) async fn open(
             (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
             Ok(Arc::new(Anthropic::new(config, http).map_err(|error| error.to_string())?))
         }
-        Kind::OpenaiResponses | Kind::Ollama | Kind::Bedrock => Err("this build does not speak its kind".to_owned()),
+        Kind::OpenaiResponses => {
+            let config = openai(name, &url(OPENAI_URL), key, headers);
+            Ok(Arc::new(Responses::new(config, http).map_err(|error| error.to_string())?))
+        }
+        Kind::Ollama => {
+            let mut config = OllamaConfig::new(name, url(OLLAMA_URL));
+            (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
+            Ok(Arc::new(Ollama::new(config, http).map_err(|error| error.to_string())?))
+        }
+        Kind::Bedrock => Err("this build does not speak its kind".to_owned()),
     }
 }
 
@@ -43,6 +53,13 @@ pub(super) fn openai(name: &str, base_url: &str, key: Option<ApiKey>, headers: V
     let mut config = OpenAiConfig::new(name, base_url);
     (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
     config
+}
+
+/// Ollama as it is when nobody has set it up.
+pub(super) fn ollama(name: &str, base_url: &str) -> Option<Ollama> {
+    let mut config = OllamaConfig::new(name, base_url);
+    config.max_retries = 0;
+    Ollama::new(config, llm_http::http_client().ok()?).ok()
 }
 
 fn headers(spec: &ProviderSpec, variable: &Variable<'_>) -> Result<Vec<(String, ApiKey)>, String> {
@@ -59,7 +76,7 @@ pub(super) fn address(spec: &ProviderSpec) -> String {
         (Some(url), _) => url.clone(),
         (None, Kind::Openai | Kind::OpenaiResponses | Kind::OpenaiCompatible) => OPENAI_URL.to_owned(),
         (None, Kind::Anthropic) => ANTHROPIC_BASE_URL.to_owned(),
-        (None, Kind::Ollama) => super::OLLAMA_URL.to_owned(),
+        (None, Kind::Ollama) => OLLAMA_URL.to_owned(),
         (None, Kind::Bedrock) => {
             spec.region.as_ref().map_or_else(|| "AWS Bedrock".to_owned(), |region| format!("AWS Bedrock in {region}"))
         }

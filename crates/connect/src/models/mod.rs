@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::config::{Secret, Validate};
 use domain::file::FileProblem;
 use llm::scripted::Scripted;
-use llm::{Catalogue, ModelTerms, Models, NodeSettings, Price, Provider};
+use llm::{Catalogue, ChatModel, ModelTerms, Models, NodeSettings, Price, Provider};
 use llm_http::ApiKey;
 use llm_openai::OpenAi;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ const LARGEST_FILE: u64 = domain::file::MAX_FILE_BYTES as u64;
 
 /// Servers of models on this machine: provider, usual address.
 const USUAL: [(&str, &str); 4] = [
-    ("ollama", "http://127.0.0.1:11434/v1"),
+    ("ollama", OLLAMA_URL),
     ("llamacpp", "http://127.0.0.1:8080/v1"),
     ("lmstudio", "http://127.0.0.1:1234/v1"),
     ("vllm", "http://127.0.0.1:8000/v1"),
@@ -350,7 +350,7 @@ impl Search {
                 Some(model) => format!("{} models at {url}, the first that chats is {model}", models.len()),
                 None => format!("a server without chat models at {url}"),
             };
-            let provider = Provider { chat: Arc::new(chat), models, note: format!("found at {url}") };
+            let provider = Provider { chat, models, note: format!("found at {url}") };
             self.base.catalogue.add_node(name, provider, NodeSettings::server());
             self.base.catalogue.describe(format!("{name}/*"), FREE);
             self.tell(name, true, why);
@@ -408,9 +408,10 @@ fn open(name: &str, base_url: &str, key: Option<ApiKey>) -> Result<OpenAi, Strin
     OpenAi::new(dialect::openai(name, base_url, key, Vec::new()), http).map_err(|error| error.to_string())
 }
 
-async fn probe(name: &str, url: &str) -> Option<(OpenAi, Vec<String>)> {
-    let chat = open(name, url, None).ok()?;
-    let models = tokio::time::timeout(PROBE_TIMEOUT, llm::ChatModel::list(&chat)).await.ok()?.ok()?;
+async fn probe(name: &str, url: &str) -> Option<(Arc<dyn ChatModel>, Vec<String>)> {
+    let chat: Arc<dyn ChatModel> =
+        if name == "ollama" { Arc::new(dialect::ollama(name, url)?) } else { Arc::new(open(name, url, None).ok()?) };
+    let models = tokio::time::timeout(PROBE_TIMEOUT, chat.list()).await.ok()?.ok()?;
     Some((chat, models))
 }
 
@@ -510,7 +511,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_at_its_port_lists_its_models() {
         let list = r#"{"object":"list","data":[{"id":"llama3.2:3b","object":"model"},{"id":"b","object":"model"}]}"#;
-        let found = probe("ollama", &server(Some(list)).await).await;
+        let found = probe("vllm", &server(Some(list)).await).await;
         assert_eq!(found.map(|(_, models)| models), Some(vec!["b".to_owned(), "llama3.2:3b".to_owned()]));
     }
 
