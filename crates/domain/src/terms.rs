@@ -112,3 +112,42 @@ fn gates_of(gates: &mut Vec<Gate>, key: &str, queue: &QueueSpec, limit_key: Opti
         add(format!("{key}/key/{limit_key}"), queue.concurrency_per_key, queue.rate_per_key.as_ref());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn agent(text: &str) -> AgentSpec {
+        crate::agent::parse("a.yml", text.as_bytes()).expect("a sound agent")
+    }
+
+    fn keys(terms: &Terms) -> Vec<(&str, bool)> {
+        terms.gates.iter().map(|gate| (gate.key.as_str(), matches!(gate.limit, GateLimit::Running { .. }))).collect()
+    }
+
+    #[test]
+    fn gates_come_with_the_widest_first_and_those_of_keys_only_with_a_key() {
+        let text = "namespaces: {default: {queue: {concurrency: 9, concurrency_per_key: 5}}}\n";
+        let limits = PlatformLimits::parse("l.yml", text.as_bytes()).expect("sound").of(&Namespace::default());
+        let spec = agent("name: a\nqueue: {concurrency: 3, concurrency_per_key: 1, rate: {starts: 2, per: 1m}}\n");
+        let task = TaskId(Uuid::nil());
+        let terms = terms_of(task, &spec, &limits, Some("ann".to_owned()), None);
+        let all = [
+            ("namespace", true),
+            ("namespace/key/ann", true),
+            ("agent/a", true),
+            ("agent/a", false),
+            ("agent/a/key/ann", true),
+        ];
+        assert_eq!(keys(&terms), all);
+        assert_eq!(terms.gates[3].limit, GateLimit::Starts { max: 2, per_ms: 60_000 });
+        let without = terms_of(task, &spec, &limits, None, None);
+        assert_eq!(keys(&without), [all[0], all[2], all[3]]);
+        let child = terms_of(task, &agent("name: b\n"), &limits, None, Some(&terms));
+        assert_eq!(child.limit_key.as_deref(), Some("ann"), "a sub-task counts under its parent's key");
+        assert_eq!(keys(&child), [all[0], all[1]]);
+        assert!(terms_of(task, &agent("name: b\n"), &NamespaceLimits::default(), None, None).is_empty());
+    }
+}

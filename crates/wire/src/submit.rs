@@ -62,6 +62,11 @@ pub struct SubmitTask {
     /// For whom it works, at most 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// What the limits per key of its agent and namespace count it under, such as a customer: 1 to 256 printable ASCII
+    /// characters. Sub-tasks have their parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 256)]
+    pub limit_key: Option<String>,
     /// Labels: at most 32, keys and values of at most 256 bytes each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -88,6 +93,7 @@ impl SubmitTask {
             deadline: None,
             thread_id: None,
             user: None,
+            limit_key: None,
             metadata: BTreeMap::new(),
             idempotency_key: None,
         }

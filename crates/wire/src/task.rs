@@ -89,6 +89,9 @@ pub struct TaskView {
     /// For whom it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// What limits per key count it under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_key: Option<String>,
     /// The task that delegated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentView>,
@@ -166,6 +169,7 @@ impl From<Task> for TaskView {
             finished_at: task.finished_at,
             thread_id: task.thread,
             user: task.user,
+            limit_key: task.terms.limit_key,
             parent: task.parent.map(|parent| ParentView { task: parent.task, call_id: parent.call_id }),
             depth: task.depth,
             metadata: task.metadata,

@@ -24,10 +24,13 @@ pub(super) fn of(request: &SubmitTask) -> [u8; 32] {
         request.metadata,
     ]);
     // What came later is added only where it is: requests of before keep their digests.
-    if let Value::Array(parts) = &mut content
-        && !images.is_empty()
-    {
-        parts.push(json!({ "images": images }));
+    if let Value::Array(parts) = &mut content {
+        if !images.is_empty() {
+            parts.push(json!({ "images": images }));
+        }
+        if let Some(limit_key) = &request.limit_key {
+            parts.push(json!({ "limit_key": limit_key }));
+        }
     }
     let mut hasher = blake3::Hasher::new();
     canonical(&content, &mut hasher);
@@ -89,12 +92,14 @@ mod tests {
     fn the_key_does_not_matter_but_everything_else_does() {
         let key = SubmitTask { idempotency_key: Some("k".to_owned()), ..request() };
         assert_eq!(of(&request()), of(&key));
-        let changes: [fn(&mut SubmitTask); 6] = [
+        let changes: [fn(&mut SubmitTask); 8] = [
             |r| r.agent = AgentName::new("reader").unwrap(),
             |r| r.prompt = Some("hello!".to_owned()),
             |r| r.data = Some(json!({ "a": [1, "2"] })),
             |r| r.priority = Some(3),
             |r| r.user = Some("kim".to_owned()),
+            |r| r.limit_key = Some("kim".to_owned()),
+            |r| r.limit_key = Some("ann".to_owned()),
             |r| r.metadata = [("a".to_owned(), "b".to_owned())].into(),
         ];
         for (at, change) in changes.into_iter().enumerate() {

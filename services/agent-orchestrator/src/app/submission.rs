@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use common::problem::{self, Fault, Kind, Problem};
-use domain::{AgentName, Clock, Ids, Namespace, NewTask, TaskId, TaskInput, Timestamp};
+use domain::{AgentName, Clock, Ids, Namespace, NewTask, PlatformLimits, TaskId, TaskInput, Timestamp};
 use state::StateError;
 use state::agents::AgentVersion;
 use wire::SubmitTask;
@@ -128,10 +128,17 @@ impl Accepted {
     }
 
     /// Makes the task, with the version of its agent that it keeps to its end.
-    pub(super) fn into_task(self, namespace: &Namespace, agent: &AgentVersion, ids: &dyn Ids) -> NewTask {
+    pub(super) fn into_task(
+        self,
+        namespace: &Namespace,
+        agent: &AgentVersion,
+        limits: &PlatformLimits,
+        ids: &dyn Ids,
+    ) -> NewTask {
         let request = self.submission.request;
+        let id = TaskId(ids.uuid());
         NewTask {
-            id: TaskId(ids.uuid()),
+            id,
             namespace: namespace.clone(),
             idempotency_key: self.key,
             digest: self.digest,
@@ -150,7 +157,7 @@ impl Accepted {
             depth: 0,
             metadata: request.metadata,
             trace: self.submission.trace,
-            terms: domain::Terms::default(),
+            terms: domain::terms_of(id, &agent.spec, &limits.of(namespace), request.limit_key, None),
         }
     }
 }
@@ -203,14 +210,18 @@ impl Faults {
         }
     }
 
+    fn printable(&mut self, pointer: &str, text: &str, longest: usize) {
+        let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if text.is_empty() || text.len() > longest || !printable {
+            self.add(pointer, format!("must be 1 to {longest} printable ASCII characters"));
+        }
+    }
+
     /// An idempotency key, which may come in a header, in the body, or as the same in both.
     pub(super) fn key(&mut self, header: Option<&str>, body: Option<&str>) -> Option<String> {
         for (pointer, key) in [("header.Idempotency-Key", header), ("/idempotency_key", body)] {
             let Some(key) = key else { continue };
-            let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if key.is_empty() || key.len() > KEY_MAX || !printable {
-                self.add(pointer, format!("must be 1 to {KEY_MAX} printable ASCII characters"));
-            }
+            self.printable(pointer, key, KEY_MAX);
         }
         match (header, body) {
             (Some(header), Some(body)) if header != body => {
@@ -227,6 +238,9 @@ impl Faults {
         }
         if let Some(user) = &request.user {
             self.label("/user", user, 1, LABEL_MAX);
+        }
+        if let Some(limit_key) = &request.limit_key {
+            self.printable("/limit_key", limit_key, LABEL_MAX);
         }
         if request.metadata.len() > LABELS_MAX {
             self.add("/metadata", format!("must have at most {LABELS_MAX} entries"));
@@ -344,12 +358,15 @@ mod tests {
             ttl: Some(HumanDuration::from_secs(0)),
             deadline: Some("2026-03-01T11:00:00Z".parse().unwrap()),
             user: Some("a\u{7}".to_owned()),
+            limit_key: Some("naïve".to_owned()),
             metadata: [("k/1".to_owned(), "v".repeat(257))].into(),
             idempotency_key: Some("naïve".to_owned()),
             ..request()
         };
         let found = faults(broken);
-        for pointer in ["/prompt", "/priority", "/delay", "/ttl", "/user", "/metadata/k~11", "/idempotency_key"] {
+        for pointer in
+            ["/prompt", "/priority", "/delay", "/ttl", "/user", "/limit_key", "/metadata/k~11", "/idempotency_key"]
+        {
             assert!(found.iter().any(|fault| fault == pointer), "{pointer} is not among {found:?}");
         }
     }

@@ -11,7 +11,7 @@ use blob::Blobs;
 use bus::{Events, Received, TaskEvents};
 use common::problem::{self, Fault, Kind, Problem};
 use common::telemetry::LabelSet;
-use domain::{Clock, EventBody, Ids, Namespace, Step, Task, TaskId, TaskStatus};
+use domain::{Clock, EventBody, Ids, Namespace, PlatformLimits, Step, Task, TaskId, TaskStatus};
 use futures::StreamExt;
 use metrics::counter;
 use state::agents::Agents;
@@ -23,7 +23,7 @@ use wire::{SignalBody, TaskView, WaitingFor};
 use super::decisions::is_reserved;
 use super::room::Room;
 use super::submission::{self, Faults, LABEL_MAX, Submission, SubmitError, TEXT_MAX};
-use super::waiting::OpenWaits;
+use super::waiting::{self, OpenWaits};
 use crate::{Config, Deps};
 
 /// How many steps are read at once where a whole journal is looked through.
@@ -46,6 +46,7 @@ pub(super) struct Inner {
     pub(super) events: Arc<dyn Events>,
     pub(super) clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
+    limits: Arc<PlatformLimits>,
     room: Room,
     labels: LabelSet,
     pub(super) poll: Duration,
@@ -171,6 +172,7 @@ impl Tasks {
             events: Arc::clone(&deps.events),
             clock: Arc::clone(&deps.clock),
             ids: Arc::clone(&deps.ids),
+            limits: Arc::clone(&deps.limits),
             room,
             labels: LabelSet::new(AGENT_LABELS),
             poll: config.orchestrator_stream_poll.0,
@@ -197,7 +199,7 @@ impl Tasks {
             counter!("tasks_refused_total", "reason" => "overloaded").increment(1);
             return Err(SubmitError::Overloaded { queued, limit: inner.room.limit() });
         }
-        let task = accepted.into_task(namespace, &agent, &*inner.ids);
+        let task = accepted.into_task(namespace, &agent, &inner.limits, &*inner.ids);
         failpoint::hit("C01");
         let submitted = inner.state.submit(task).await?;
         failpoint::hit("C03");
@@ -380,6 +382,11 @@ impl Tasks {
             if let Some(earlier) = earlier.items.first() {
                 return Ok(WaitingFor::Thread { task: earlier.id });
             }
+        }
+        if !task.terms.gates.is_empty()
+            && let Some(wait) = self.inner.state.gate(&task.namespace, task.id, self.inner.clock.now()).await?
+        {
+            return Ok(waiting::for_gate(wait));
         }
         Ok(WaitingFor::Worker)
     }

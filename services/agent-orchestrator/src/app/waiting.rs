@@ -1,6 +1,9 @@
-//! What a waiting task waits for, read from its journal.
+//! What a task waits for: what its journal says of a waiting one, what a gate says of a queued one.
 
-use domain::{Step, StepBody, Wait};
+use std::time::Duration;
+
+use domain::{GateLimit, HumanDuration, Step, StepBody, Wait};
+use state::GateWait;
 use wire::WaitingFor;
 
 /// The waits that are open after the steps seen so far.
@@ -22,6 +25,18 @@ impl OpenWaits {
     pub(super) fn view(&self) -> Vec<WaitingFor> {
         self.0.iter().map(WaitingFor::from).collect()
     }
+}
+
+/// What holds a queued task back, as the API shows it.
+pub(super) fn for_gate(wait: GateWait) -> WaitingFor {
+    let GateWait { gate, holders, position, until } = wait;
+    let limit = match gate.limit {
+        GateLimit::Running { max } => format!("{max} running at once"),
+        GateLimit::Starts { max, per_ms } => {
+            format!("{max} started within {}", HumanDuration(Duration::from_millis(per_ms)))
+        }
+    };
+    WaitingFor::Limit { gate: gate.key, limit, holders, position, until }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod background;
 mod budgets;
 mod hints;
 mod hostile;
+mod limits;
 mod openapi;
 mod platform;
 mod raw_events;

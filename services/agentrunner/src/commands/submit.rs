@@ -62,6 +62,9 @@ pub struct SubmitArgs {
     /// Submitting the same key again names the first task instead of making another.
     #[arg(long, requires = "prompt")]
     pub key: Option<String>,
+    /// What limits per key count it under, such as a customer; of lines, those without one.
+    #[arg(long, value_name = "KEY")]
+    pub limit_key: Option<String>,
     /// Makes an idempotency key for every line: PREFIX-NUMBER.
     #[arg(long, value_name = "PREFIX", conflicts_with = "prompt")]
     pub key_prefix: Option<String>,
@@ -251,7 +254,7 @@ impl Lines {
 }
 
 fn input(args: &SubmitArgs) -> Result<Lines, CommandError> {
-    let terms = Terms { agent: None, key_prefix: args.key_prefix.clone() };
+    let terms = Terms { agent: None, key_prefix: args.key_prefix.clone(), limit_key: args.limit_key.clone() };
     if let Some(file) = &args.file {
         let total = count_lines(file)
             .map_err(|error| CommandError::usage(format!("{} cannot be read: {error}", file.display())))?;
@@ -275,6 +278,7 @@ fn input(args: &SubmitArgs) -> Result<Lines, CommandError> {
     let mut task = SubmitTask::new(agent_name(agent)?, prompt);
     task.data = args.data.as_deref().map(parse_data).transpose()?;
     task.idempotency_key.clone_from(&args.key);
+    task.limit_key.clone_from(&args.limit_key);
     let (sender, lines) = mpsc::channel(1);
     // There is room for one.
     let _ = sender.try_send(Line { number: 1, task: Ok(Box::new(task)) });
@@ -286,6 +290,7 @@ fn input(args: &SubmitArgs) -> Result<Lines, CommandError> {
 struct Terms {
     agent: Option<String>,
     key_prefix: Option<String>,
+    limit_key: Option<String>,
 }
 
 fn count_lines(file: &Path) -> std::io::Result<u64> {
@@ -360,6 +365,9 @@ fn parse(text: &[u8], number: u64, terms: &Terms) -> Result<SubmitTask, String> 
     if let Some(prefix) = &terms.key_prefix {
         task.idempotency_key.get_or_insert_with(|| format!("{prefix}-{number}"));
     }
+    if task.limit_key.is_none() {
+        task.limit_key.clone_from(&terms.limit_key);
+    }
     Ok(task)
 }
 
@@ -380,7 +388,7 @@ mod tests {
     use super::*;
 
     fn terms(agent: Option<&str>, prefix: Option<&str>) -> Terms {
-        Terms { agent: agent.map(str::to_owned), key_prefix: prefix.map(str::to_owned) }
+        Terms { agent: agent.map(str::to_owned), key_prefix: prefix.map(str::to_owned), limit_key: None }
     }
 
     #[test]
@@ -388,6 +396,12 @@ mod tests {
         let task = parse(br#"{"prompt": "hi"}"#, 7, &terms(Some("assistant"), Some("monday"))).unwrap();
         assert_eq!(task.agent.as_str(), "assistant");
         assert_eq!(task.idempotency_key.as_deref(), Some("monday-7"));
+        let of = |line: &[u8]| {
+            let terms = Terms { limit_key: Some("ann".to_owned()), ..terms(Some("a"), None) };
+            parse(line, 1, &terms).unwrap().limit_key
+        };
+        assert_eq!(of(br#"{"prompt": "hi"}"#).as_deref(), Some("ann"));
+        assert_eq!(of(br#"{"prompt": "hi", "limit_key": "bob"}"#).as_deref(), Some("bob"));
         let task = parse(br#"{"agent": "b", "prompt": "hi", "idempotency_key": "k"}"#, 7, &terms(Some("a"), Some("p")));
         let task = task.unwrap();
         assert_eq!((task.agent.as_str(), task.idempotency_key.as_deref()), ("b", Some("k")));
