@@ -43,7 +43,7 @@ async fn demonstrations_play_to_their_end_with_calls_that_the_tools_accept() {
     let toolkit = tools::builtin(tools::BuiltinOptions::default());
     let demonstrations: Vec<AgentSpec> =
         examples().into_iter().filter(|spec| spec.model.name.starts_with("scripted/")).collect();
-    assert_eq!(demonstrations.len(), 4);
+    assert!(demonstrations.len() >= 5, "{demonstrations:?}");
     for spec in demonstrations {
         let toolbox = toolkit.for_agent(&spec);
         let mut request = ChatRequest {
@@ -92,5 +92,5 @@ fn fits(spec: &AgentSpec, text: &str) -> bool {
 #[test]
 fn files_may_name_the_tools_that_there_are() {
     let toolkit = tools::builtin(tools::BuiltinOptions::default());
-    assert_eq!(toolkit.names().collect::<Vec<_>>(), BUILT_IN_TOOLS);
+    assert_eq!(toolkit.names(), BUILT_IN_TOOLS);
 }
