@@ -14,8 +14,8 @@ impl Run<'_> {
         let mut allowed = Vec::with_capacity(calls.len());
         for pending in calls {
             let (tool, arguments) = (&pending.call.name, &pending.call.arguments);
-            let reason = self.history.needs_approval(&prepared.rules, &pending);
-            let Some(reason) = reason.filter(|_| prepared.toolbox.check(tool, arguments).is_ok()) else {
+            let found = prepared.toolbox.check(tool, arguments).ok();
+            let Some(reason) = found.and_then(|found| self.history.needs_approval(&found.spec, &pending)) else {
                 allowed.push(pending);
                 continue;
             };

@@ -125,7 +125,8 @@ impl Run<'_> {
         let mut loaded = Vec::with_capacity(images.len());
         for image in images {
             let Some(name) = image.url.strip_prefix(ARTIFACT) else {
-                if !(image.url.starts_with("https://") || image.url.starts_with("data:image/")) {
+                let on_the_web = image.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+                if !on_the_web && !image.url.starts_with("data:image/") {
                     return Err(refuse("a picture of the input is neither https://… nor artifact:NAME".to_owned()));
                 }
                 loaded.push(image);

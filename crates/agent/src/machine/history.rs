@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use domain::{
     Amount, Failure, FailureKind, FinishReason, Message, ModelStep, Resolution, Step, StepBody, TaskInput,
-    ThreadMessage, ToolOutcome, UnknownPolicy, Usage, Wait, WaitFor,
+    ThreadMessage, ToolOutcome, ToolSpec, UnknownPolicy, Usage, Wait, WaitFor,
 };
 use serde_json::Value;
 
@@ -155,13 +155,13 @@ impl History {
         holds.then_some((prefix.messages, prefix.tokens))
     }
 
-    /// Why a person must allow a call that is about to be made; none when nobody must, or somebody has.
-    pub fn needs_approval(&self, rules: &Rules, pending: &PendingCall) -> Option<String> {
+    /// Why a person must allow a call of a tool that is about to be made; none when nobody must, or somebody has.
+    pub fn needs_approval(&self, tool: &ToolSpec, pending: &PendingCall) -> Option<String> {
         if pending.approved.is_some() {
             return None;
         }
         let covered = self.approved_tools.contains(&pending.call.name);
-        approval::reason(rules.tool(&pending.call.name)?, &pending.call.arguments, covered)
+        approval::reason(tool, &pending.call.arguments, covered)
     }
 
     /// Tells whether a call of this id is already in the journal.

@@ -422,7 +422,9 @@ impl World<'_> {
                     continue;
                 }
                 Act::Guarded(_) => {
-                    if let Some(reason) = self.history.needs_approval(self.rules, &pending) {
+                    if let Some(reason) =
+                        self.history.needs_approval(self.rules.tool("guarded").expect("it is known"), &pending)
+                    {
                         let digest = approval_digest(domain::TaskId(uuid::Uuid::nil()), 1, &pending.call);
                         let (tool, arguments) = (pending.call.name, pending.call.arguments);
                         let on = WaitFor::Approval { tool, arguments, digest, reason };
