@@ -27,7 +27,7 @@ use crate::{ExecutionModeSchema, FailureSchema, TaskStatusSchema, UsageSchema, W
     "finished_at": "2026-03-01T12:00:01Z",
     "depth": 0,
     "metadata": { "team": "finance" },
-    "usage": { "input_tokens": 812, "output_tokens": 96 },
+    "usage": { "input_tokens": 812, "output_tokens": 96, "cached_input_tokens": 512, "cost_usd": 0.0021 },
     "links": {
         "self": "/tasks/0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10",
         "journal": "/tasks/0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10/journal",

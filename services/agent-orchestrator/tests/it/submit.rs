@@ -155,3 +155,36 @@ async fn a_closed_record_is_told_as_unavailable() {
         assert!(response.headers().contains_key("retry-after"));
     }
 }
+
+#[tokio::test]
+async fn pictures_go_along_with_the_request_and_belong_to_its_key() {
+    let platform = Platform::start().await;
+    let image = |url: &str| wire::ImageBody { url: url.to_owned(), media_type: Some("image/png".to_owned()) };
+    let with = SubmitTask { images: vec![image("https://example.com/a.png")], ..keyed("pictures") };
+    let first = platform.client.submit(&with).await.unwrap();
+    let steps = platform.client.whole_journal(first.task.id).await.unwrap();
+    let domain::StepBody::Input(input) = &steps[0].0.body else { panic!("the input") };
+    assert_eq!(input.images[0].url, "https://example.com/a.png");
+
+    let same = InputBody { images: with.images.clone(), ..InputBody::new("hello") };
+    let same = SubmitTask { prompt: None, images: Vec::new(), input: Some(same), ..with.clone() };
+    assert_eq!(platform.client.submit(&same).await.unwrap().task.id, first.task.id);
+    let other = SubmitTask { images: vec![image("https://example.com/b.png")], ..with.clone() };
+    let error = platform.client.submit(&other).await.unwrap_err();
+    assert_eq!(error.problem().map(client::Problem::slug), Some("idempotency-mismatch"));
+
+    for (body, pointer) in [
+        (
+            json!({ "agent": "writer", "prompt": "x", "images": [{ "url": "http://example.com/a.png" }] }),
+            "/images/0/url",
+        ),
+        (
+            json!({ "agent": "writer", "input": { "prompt": "x", "images": [{ "url": "data:," }] } }),
+            "/input/images/0/url",
+        ),
+        (json!({ "agent": "writer", "input": { "prompt": "x" }, "images": [{ "url": "artifact:a" }] }), "/input"),
+    ] {
+        let (status, problem) = answer(platform.post("/tasks").json(&body)).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (StatusCode::BAD_REQUEST, &json!(pointer)));
+    }
+}
