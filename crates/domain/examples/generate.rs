@@ -1,4 +1,4 @@
-//! Writes what is derived from the types of an agent's file: its JSON Schema and its reference.
+//! Writes what is derived from the types of files: the JSON Schemas of agents and limits, and the reference of agents.
 
 use std::path::Path;
 
@@ -8,5 +8,7 @@ fn main() -> std::io::Result<()> {
     std::fs::create_dir_all(root.join("schema"))?;
     std::fs::create_dir_all(root.join("docs"))?;
     std::fs::write(root.join("schema/agent.schema.json"), schema)?;
+    let limits = serde_json::to_string_pretty(&domain::PlatformLimits::json_schema())? + "\n";
+    std::fs::write(root.join("schema/limits.schema.json"), limits)?;
     std::fs::write(root.join("docs/agent-file.md"), domain::agent::reference())
 }

@@ -15,6 +15,26 @@ fn the_schema_that_is_checked_in_is_that_of_the_types() {
 }
 
 #[test]
+fn the_schema_of_limits_that_is_checked_in_is_that_of_the_types() {
+    let derived = serde_json::to_string_pretty(&domain::PlatformLimits::json_schema()).expect("JSON") + "\n";
+    let fresh = checked_in("schema/limits.schema.json") == derived;
+    assert!(fresh, "schema/limits.schema.json is out of date: run `cargo run -p domain --example generate`");
+}
+
+#[test]
+fn the_example_of_limits_is_sound_with_and_without_its_comments() {
+    let text = checked_in("config/limits.yml");
+    let none = domain::PlatformLimits::parse("limits.yml", text.as_bytes()).expect("sound");
+    assert!(none.namespaces.is_empty());
+    let from = text.find("# namespaces:").expect("an example");
+    let example: String =
+        text[from..].lines().map(|line| line.strip_prefix("# ").unwrap_or(line).to_owned() + "\n").collect();
+    let limits = domain::PlatformLimits::parse("limits.yml", example.as_bytes());
+    let limits = limits.unwrap_or_else(|problems| panic!("{}", super::shown(&problems)));
+    assert_eq!(limits.of(&domain::Namespace::default()).queue.concurrency, Some(64));
+}
+
+#[test]
 fn the_reference_that_is_checked_in_is_that_of_the_types() {
     let fresh = checked_in("docs/agent-file.md") == domain::agent::reference();
     assert!(fresh, "docs/agent-file.md is out of date: run `cargo run -p domain --example generate`");
