@@ -147,3 +147,17 @@ async fn a_decision_that_nobody_makes_ends_with_the_task() {
     assert_eq!(world.failure(task).await.kind, FailureKind::LimitExceeded);
     assert!(world.bank.payments().is_empty());
 }
+
+#[tokio::test]
+async fn a_task_that_is_retried_while_a_person_was_asked_asks_again() {
+    let world = World::new();
+    agent(&world, json!([{ "name": "pay", "approval": "always" }]), &[("pay", r#"{"amount": 5}"#)]).await;
+    let task = world.submit("payer").await;
+    assert_eq!(world.run(task).await, RunEnd::Parked);
+    world.state.cancel(&crate::world::namespace(), task).await.expect("cancelled");
+    world.state.retry(&crate::world::namespace(), task, true).await.expect("retried");
+    assert_eq!(world.run(task).await, RunEnd::Parked);
+    world.approve(task).await;
+    assert_eq!(world.run(task).await, RunEnd::Succeeded);
+    assert_eq!(world.bank.payments().len(), 1);
+}

@@ -211,15 +211,18 @@ async fn a_picture_that_is_kept_with_the_task_reaches_the_model_as_data() {
 
 #[tokio::test]
 async fn a_picture_that_cannot_be_shown_fails_the_task_and_says_why() {
-    for (name, media_type, word) in
-        [("dog.png", "image/png", "not among the files"), ("cat.png", "text/html", "no picture")]
-    {
+    static LARGE: [u8; 10 * 1024 * 1024 + 1] = [0; 10 * 1024 * 1024 + 1];
+    for (name, media_type, bytes, word) in [
+        ("dog.png", "image/png", &b"\x89PNG"[..], "not among the files"),
+        ("cat.png", "text/html", b"\x89PNG", "no picture"),
+        ("cat.png", "image/png", &LARGE, "10485761 bytes"),
+    ] {
         let world = World::new();
         let actor = Actor::new(|_| Act::says("a cat"));
         world.model("first", actor.clone());
         world.publish("seer", json!({ "model": "first/m" })).await;
         let task = world.submit_with("seer", picture(name)).await;
-        keep(&world, task, "cat.png", media_type, b"\x89PNG").await;
+        keep(&world, task, "cat.png", media_type, bytes).await;
         assert_eq!(world.run(task).await, RunEnd::Failed);
         let failure = world.failure(task).await;
         assert!(failure.message.contains(word), "{failure}");
