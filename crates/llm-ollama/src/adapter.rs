@@ -87,8 +87,8 @@ impl Ollama {
             match assembly.take(&line, on_delta) {
                 Ok(false) => stream.heard(),
                 Ok(true) => {
-                    stream.finish().await;
-                    break;
+                    stream.heard();
+                    stream.ended();
                 }
                 Err(Broken::Flaw(flaw)) => return Err(asked.invalid(&flaw)),
                 Err(Broken::Complaint(complaint)) => return Err(asked.broke_off(&complaint)),

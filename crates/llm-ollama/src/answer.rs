@@ -65,19 +65,37 @@ pub(crate) struct Assembly {
     draft: Draft,
     thought: String,
     reported: Reported,
+    /// The last line with calls, as it came.
+    calls: String,
 }
 
 impl Assembly {
     pub(crate) fn new(max_calls: usize) -> Self {
-        Self { draft: Draft::new(max_calls), thought: String::new(), reported: Reported::default() }
+        Self {
+            draft: Draft::new(max_calls),
+            thought: String::new(),
+            reported: Reported::default(),
+            calls: String::new(),
+        }
     }
 
     /// Takes one more line; tells whether it was the last.
     pub(crate) fn take(&mut self, line: &str, on_delta: &DeltaSink<'_>) -> Result<bool, Broken> {
+        let told = line;
         // The parser's own message would repeat what the model said.
-        let line: Line<'_> = serde_json::from_str(line).map_err(|_| Flaw::NotAChunk)?;
+        let line: Line<'_> = serde_json::from_str(told).map_err(|_| Flaw::NotAChunk)?;
         if let Some(error) = line.error.filter(|error| !error.is_null()) {
             return Err(Broken::Complaint(Complaint::from_value(&json!({ "error": error }))));
+        }
+        if self.draft.is_ended() {
+            return Err(Flaw::AfterTheEnd.into());
+        }
+        if line.message.as_ref().is_some_and(|message| message.tool_calls.is_some()) {
+            // Each line has its moment, so two calls that are alike still differ; the same line twice is one call.
+            if self.calls == told {
+                return Err(Flaw::Other("a line of the stream came twice").into());
+            }
+            told.clone_into(&mut self.calls);
         }
         match line.message {
             Some(message) => self.take_message(message, on_delta)?,

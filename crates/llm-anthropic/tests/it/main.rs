@@ -6,3 +6,4 @@ mod cuts;
 mod failures;
 mod requests;
 mod support;
+mod wire;

@@ -7,3 +7,4 @@ mod cuts;
 mod failures;
 mod requests;
 mod support;
+mod wire;

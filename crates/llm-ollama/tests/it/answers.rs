@@ -57,6 +57,16 @@ async fn calls_are_numbered_in_their_order() {
 }
 
 #[tokio::test]
+async fn two_calls_that_are_alike_are_two_and_a_line_that_comes_twice_is_a_flaw() {
+    let alike = answer_to(fake::tool_calls(&[("pay", json!({})), ("pay", json!({}))])).await.unwrap();
+    assert_eq!(alike.tool_calls.len(), 2);
+    let call = fake::stream(&fake::called(&[("pay", json!({}))]));
+    let end = ended(Vec::new(), "stop");
+    assert!(invalid(fake::raw_lines([call.body(), call.body(), end.body()].concat())).await.contains("came twice"));
+    assert!(invalid(fake::raw_lines([call.body(), end.body(), end.body()].concat())).await.contains("after its end"));
+}
+
+#[tokio::test]
 async fn an_answer_ends_once_and_for_a_known_reason() {
     let hello = || fake::said("Hello you.");
     assert!(invalid(ended(fake::called(&[("pay", json!({}))]), "length")).await.contains("none is run"));

@@ -7,3 +7,4 @@ mod failures;
 mod models;
 mod requests;
 mod support;
+mod wire;

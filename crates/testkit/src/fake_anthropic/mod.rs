@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::fake_http::{FakeHttp, Reply};
 
 /// The key that is accepted.
-pub const KEY: &str = "sk-ant-canary-0123456789";
+pub const KEY: &str = llm::contract::wire::KEY;
 /// The models that are listed, in two pages.
 pub const MODELS: [&str; 3] = ["claude-fake-2", "claude-fake-1", "claude-fake-0"];
 

@@ -27,7 +27,7 @@ use crate::fake_http::{FakeHttp, Reply};
 /// The id of the key that is accepted.
 pub const KEY_ID: &str = "AKIDFAKE0000000000AA";
 /// The key that is accepted.
-pub const SECRET: &str = "canary/secret+key0123456789abcdefghijkl";
+pub const SECRET: &str = llm::contract::wire::KEY;
 /// The id of a key that was good once.
 pub const STALE_KEY_ID: &str = "AKIDSTALE000000000AA";
 /// The session token that is accepted, where there is one.

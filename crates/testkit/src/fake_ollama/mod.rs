@@ -28,10 +28,14 @@ pub async fn start() -> FakeHttp {
     FakeHttp::start(Box::new(rules::check), |_| text("ok")).await
 }
 
-/// A stream of these lines.
+/// A stream of these lines, each at its own moment.
 pub fn stream(lines: &[Value]) -> Reply {
     let mut body = String::new();
-    for line in lines {
+    for (index, line) in lines.iter().enumerate() {
+        let mut line = line.clone();
+        if let Some(moment) = line.get_mut("created_at") {
+            *moment = json!(format!("2026-01-01T00:00:00.{index:09}Z"));
+        }
         let _ = writeln!(body, "{line}");
     }
     raw_lines(body)
