@@ -8,12 +8,12 @@ use domain::TaskId;
 use serde_json::Value;
 use wire::{AmountView, ApprovalStatus, ApprovalView, DecideApproval, DecideBudget, Decision, TaskView, WaitingFor};
 
+use super::approvals::approval_table;
 use crate::context::Context;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::follow::questions::permission;
-use crate::output::{self, Grid, words};
+use crate::output::{self, words};
 use crate::session::Session;
-use crate::terminal::Stream;
 
 /// The largest file of arguments that is read; the platform takes 256 KiB and says so.
 const ARGUMENTS_MAX: u64 = 1024 * 1024;
@@ -236,24 +236,6 @@ fn confirmed(verb: &str) -> Result<bool, CommandError> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Lists questions about calls for people.
-pub(super) fn approval_table(stream: Stream, approvals: &[ApprovalView]) -> String {
-    let mut grid = Grid::new(stream, &["CALL", "TOOL", "STATUS", "BY", "WHEN", "REASON"]);
-    for approval in approvals {
-        let when = approval.at.map(words::moment).unwrap_or_default();
-        let reason = approval.decision_reason.as_deref().unwrap_or(&approval.reason);
-        grid.plain([
-            approval.call_id.as_str(),
-            approval.tool.as_str(),
-            approval.status.as_str(),
-            approval.by.as_deref().unwrap_or_default(),
-            when.as_str(),
-            reason,
-        ]);
-    }
-    grid.finish()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One command a file.
 
 pub mod agents;
+pub mod approvals;
 pub mod artifacts;
 pub mod bench;
 pub mod budgets;

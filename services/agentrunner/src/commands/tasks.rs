@@ -7,8 +7,9 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use wire::{JournalStep, Page, SignalBody, TaskView, WaitingFor};
 
+use super::approvals::{self, ApprovalsArgs};
 use super::artifacts::{self, ArtifactsArgs};
-use super::decisions::{self, ApproveArgs, DenyArgs, GrantArgs, approval_table};
+use super::decisions::{self, ApproveArgs, DenyArgs, GrantArgs};
 use super::run::{agent_name, answer_text, eprint_summary, exit_of};
 use crate::context::Context;
 use crate::exit::{CommandError, CommandResult, Exit};
@@ -81,13 +82,6 @@ pub enum TasksCommand {
   agentrunner tasks approvals
   agentrunner tasks approvals 0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c10")]
     Approvals(ApprovalsArgs),
-}
-
-/// Whose approvals.
-#[derive(Debug, Args)]
-pub struct ApprovalsArgs {
-    /// The task; without it, the open questions of all tasks.
-    pub task: Option<TaskId>,
 }
 
 /// Names a task.
@@ -205,7 +199,7 @@ async fn act(context: &Context, session: &Session, command: TasksCommand) -> Com
             changed_tasks(context, session, &[view])
         }
         TasksCommand::Artifacts(args) => artifacts::run(context, client, args).await,
-        TasksCommand::Approvals(args) => approvals(context, client, args.task).await,
+        TasksCommand::Approvals(args) => approvals::run(context, client, args.task).await,
     }
 }
 
@@ -444,47 +438,6 @@ async fn the_open_signal(client: &Client, task: TaskId) -> Result<String, Comman
         _ => Err(CommandError::usage(format!("task {task} waits for several answers: {}", open.join(", ")))
             .hint("choose one with --name")),
     }
-}
-
-async fn approvals(context: &Context, client: &Client, task: Option<TaskId>) -> CommandResult {
-    const PAGE: u32 = 100;
-    if let Some(task) = task {
-        let asked = client.approvals(task).await?;
-        output::print(context, &asked, |stream| match &asked[..] {
-            [] => "nobody was asked about a call of this task".to_owned(),
-            asked => approval_table(stream, asked),
-        })?;
-        return Ok(Exit::Done);
-    }
-    let mut open = Vec::new();
-    let mut cursor = None;
-    loop {
-        let page = client.open_approvals(cursor.as_deref(), PAGE).await?;
-        open.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    output::print(context, &open, |stream| {
-        if open.is_empty() {
-            return "no call waits for a decision".to_owned();
-        }
-        let mut grid = Grid::new(stream, &["TASK", "AGENT", "CALL", "TOOL", "ASKED", "REASON"]);
-        let now = SystemClock::default().now();
-        for asked in &open {
-            grid.plain([
-                asked.task.to_string().as_str(),
-                asked.agent.as_str(),
-                asked.call_id.as_str(),
-                asked.tool.as_str(),
-                words::relative(asked.asked_at, now).as_str(),
-                asked.reason.as_str(),
-            ]);
-        }
-        grid.finish()
-    })?;
-    Ok(Exit::Done)
 }
 
 /// Says that a decision waits for a platform, when none runs.

@@ -280,8 +280,8 @@ mod tests {
         Question::of("00000000-0000-7000-8000-000000000001".parse().unwrap(), &wait).unwrap()
     }
 
-    fn words(value: &str) -> Result<Reply, String> {
-        Ok(Reply::Signal { name: "answer".to_owned(), value: json!(value) })
+    fn words(value: &str) -> Reply {
+        Reply::Signal { name: "answer".to_owned(), value: json!(value) }
     }
 
     fn asked(on: WaitFor) -> Question {
@@ -302,8 +302,8 @@ mod tests {
     #[test]
     fn options_are_chosen_by_name_or_number() {
         let question = question(&["approve", "reject"], None);
-        assert_eq!(question.answer(" Reject "), words("reject"));
-        assert_eq!(question.answer("1"), words("approve"));
+        assert_eq!(question.answer(" Reject "), Ok(words("reject")));
+        assert_eq!(question.answer("1"), Ok(words("approve")));
         for wrong in ["", "0", "3", "maybe"] {
             assert!(question.answer(wrong).is_err(), "{wrong}");
         }
@@ -312,8 +312,8 @@ mod tests {
     #[test]
     fn free_text_and_the_default_are_answers() {
         let question = question(&[], Some(json!("no")));
-        assert_eq!(question.answer("42"), words("42"));
-        assert_eq!(question.answer(""), words("no"));
+        assert_eq!(question.answer("42"), Ok(words("42")));
+        assert_eq!(question.answer(""), Ok(words("no")));
         assert!(question.prompt().contains("(nothing: no)"));
     }
 

@@ -185,13 +185,12 @@ impl<O: Write, E: Write> Live<O, E> {
 fn lines_of(step: &Step) -> Vec<Line> {
     let mut told = step.clone();
     match &mut told.body {
-        StepBody::Input(_) => return Vec::new(),
+        // The model's own step has told of a call that begins.
+        StepBody::Input(_) | StepBody::ToolStarted { .. } => return Vec::new(),
         StepBody::Model(model) => model.text.clear(),
         StepBody::Parked { waits } => waits.retain(|wait| {
             !matches!(wait.on, WaitFor::Signal { .. } | WaitFor::Approval { .. } | WaitFor::Budget { .. })
         }),
-        // The model's own step has told of the call.
-        StepBody::ToolStarted { .. } => return Vec::new(),
         _ => {}
     }
     steps(&told)
