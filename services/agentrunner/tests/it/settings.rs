@@ -12,6 +12,21 @@ fn wrong_settings_are_all_told_at_once() {
 }
 
 #[test]
+fn limits_that_are_not_understood_stop_the_start() {
+    let home = Home::new();
+    std::fs::write(home.path("limits.yml"), "namespaces:\n  default:\n    queue: {concurency: 2}\n").unwrap();
+    for (file, reason) in [
+        (home.path("limits.yml"), "unknown field; did you mean concurrency?"),
+        (home.path("no-limits.yml"), "no-limits.yml cannot be read"),
+    ] {
+        let mut command = home.command(&["dev", "--ports", "random"]);
+        command.env("AGENTRUNNER_LIMITS", &file);
+        let ran = finish(command.spawn().unwrap()).code(2);
+        assert!(ran.stderr.contains(reason) && ran.stderr.contains("AGENTRUNNER_LIMITS"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn the_doctor_says_what_is_missing() {
     let home = Home::new();
     let told = home.run(&["doctor", "--output", "json"]).code(0).json();
