@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::tools::egress::{EgressOptions, HostPort, HostPortError};
+use ::tools::servers::PinsError;
+use ::tools::{BuiltinOptions, builtin};
 use bus::InprocBus;
 use bus::inproc::InprocOptions;
 use domain::{Clock, PlatformLimits, SystemClock, SystemIds};
@@ -10,10 +13,9 @@ use llm::Models;
 use state::agents::Agents;
 use state::{State, StateError};
 use state_sqlite::{SqliteOptions, SqliteState};
-use tools::egress::{EgressOptions, HostPort, HostPortError};
-use tools::{BuiltinOptions, builtin};
 
 use crate::Ports;
+use crate::tools::{self, ToolsFile};
 
 /// What the ports are made of.
 pub struct EmbeddedSettings {
@@ -29,6 +31,8 @@ pub struct EmbeddedSettings {
     pub limits: PlatformLimits,
     /// The models.
     pub models: Models,
+    /// The servers that bring tools of their own.
+    pub tools: ToolsFile,
 }
 
 impl EmbeddedSettings {
@@ -43,6 +47,7 @@ impl EmbeddedSettings {
             own_ports: Vec::new(),
             limits: PlatformLimits::default(),
             models: Models::default(),
+            tools: ToolsFile::default(),
         }
     }
 }
@@ -56,6 +61,9 @@ pub enum ConnectError {
     /// The allowed private hosts are not understood.
     #[error("AGENT_EGRESS_ALLOW_PRIVATE {0:?}: each item {1}")]
     Egress(String, HostPortError),
+    /// What was accepted of the tool servers is not known.
+    #[error("the tool servers could not be started")]
+    Tools(#[from] PinsError),
 }
 
 /// Opens the record and makes the ports around it.
@@ -70,6 +78,9 @@ pub async fn embedded(settings: EmbeddedSettings) -> Result<Ports, ConnectError>
     egress.own_ports.extend(settings.own_ports);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let state = open(&settings.data_dir, settings.compression_threshold, Arc::clone(&clock)).await?;
+    let servers = tools::start(settings.tools, &settings.data_dir, &state, &clock, &egress).await?;
+    let mut toolkit = builtin(BuiltinOptions { egress });
+    toolkit.add_source(servers.clone());
     let bus = Arc::new(InprocBus::new(InprocOptions::default()));
     Ok(Ports {
         agents: Arc::new(Agents::new(Arc::clone(&state), Arc::clone(&clock))),
@@ -80,7 +91,8 @@ pub async fn embedded(settings: EmbeddedSettings) -> Result<Ports, ConnectError>
         blobs: Arc::new(blob::Folder::new(settings.data_dir.join("blobs"))),
         limits: Arc::new(settings.limits),
         models: settings.models,
-        toolkit: builtin(BuiltinOptions { egress }),
+        toolkit,
+        servers,
         clock,
         ids: Arc::new(SystemIds),
     })

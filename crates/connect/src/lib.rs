@@ -1,19 +1,23 @@
 //! Settings to ports: the only crate that names adapters.
 
 mod embedded;
+mod limits;
 pub mod models;
+pub mod tools;
 
 use std::sync::Arc;
 
+use ::tools::Toolkit;
+use ::tools::servers::ToolServers;
 use blob::Blobs;
 use bus::{Events, Requests, WorkQueue};
 use domain::{Clock, Ids, PlatformLimits};
 use llm::Models;
 use state::State;
 use state::agents::Agents;
-use tools::Toolkit;
 
 pub use embedded::{ConnectError, EmbeddedSettings, embedded};
+pub use limits::{LIMITS_FILE, LimitsError, read_limits};
 
 /// Everything that a service may need, made once a process and handed down.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct Ports {
     pub models: Models,
     /// The tools.
     pub toolkit: Toolkit,
+    /// The servers that bring tools of their own; whoever stops the platform shuts them down.
+    pub servers: Arc<dyn ToolServers>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Identity.

@@ -16,7 +16,6 @@ pub(super) type Variable<'a> = dyn Fn(&str) -> Option<String> + Send + Sync + 'a
 
 /// Makes the adapter; the error says what to do, and nothing of any secret. Adapters repeat nothing themselves: who
 /// chooses among nodes also decides what is tried again.
-#[expect(clippy::unused_async, reason = "some dialects look for their credentials")]
 pub(super) async fn open(
     name: &str,
     spec: &ProviderSpec,
@@ -45,7 +44,7 @@ pub(super) async fn open(
             (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
             Ok(Arc::new(Ollama::new(config, http).map_err(|error| error.to_string())?))
         }
-        Kind::Bedrock => Err("this build does not speak its kind".to_owned()),
+        Kind::Bedrock => bedrock(name, spec).await,
     }
 }
 
@@ -53,6 +52,22 @@ pub(super) fn openai(name: &str, base_url: &str, key: Option<ApiKey>, headers: V
     let mut config = OpenAiConfig::new(name, base_url);
     (config.api_key, config.headers, config.max_retries) = (key, headers, 0);
     config
+}
+
+#[cfg(feature = "bedrock")]
+async fn bedrock(name: &str, spec: &ProviderSpec) -> Result<Arc<dyn ChatModel>, String> {
+    use llm_bedrock::{Bedrock, BedrockConfig};
+
+    let mut config = BedrockConfig::new(name);
+    (config.region, config.profile, config.max_retries) = (spec.region.clone(), spec.profile.clone(), 0);
+    config.endpoint.clone_from(&spec.base_url);
+    Ok(Arc::new(Bedrock::new(config).await.map_err(|error| error.to_string())?))
+}
+
+#[cfg(not(feature = "bedrock"))]
+#[expect(clippy::unused_async, reason = "has the shape of the one that looks for credentials")]
+async fn bedrock(_: &str, _: &ProviderSpec) -> Result<Arc<dyn ChatModel>, String> {
+    Err("this build does not speak with Bedrock; build with the feature bedrock".to_owned())
 }
 
 /// Ollama as it is when nobody has set it up.

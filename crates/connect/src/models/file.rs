@@ -258,6 +258,9 @@ impl ModelsFile {
                 let hint = "leave it out: credentials come from AWS's usual places, see `profile`".to_owned();
                 tell("api_key", "is not for this kind", Some(hint));
             }
+            if !provider.headers.is_empty() {
+                tell("headers", "are not for this kind: its requests are signed", None);
+            }
         } else {
             for (field, given) in [("region", &provider.region), ("profile", &provider.profile)] {
                 if given.is_some() {

@@ -184,6 +184,7 @@ enum Rank {
     Environment,
     FileProvider,
     Server,
+    #[cfg_attr(not(feature = "local-models"), expect(dead_code, reason = "only a build with local models offers one"))]
     Local,
 }
 

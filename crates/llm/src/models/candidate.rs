@@ -79,7 +79,7 @@ impl Candidate {
             let place = seat.place;
             let outcome = ask.put(place, deadline, limit, &spoke).await;
             let spoke = spoke.load(Ordering::Relaxed);
-            seat.end(outcome.as_ref().map(Said::usage), spoke);
+            seat.end(outcome.as_ref().map(Said::usage), self.places.len() > 1 && !spoke);
             let error = match outcome {
                 Ok(said) => return Ok(said),
                 Err(error) => error,
@@ -89,7 +89,8 @@ impl Candidate {
             let retries = place.settings.retries;
             // Each node may be tried once, and then so many times more.
             let most = self.places.len() as u32 + retries;
-            if spoke || retries == 0 || failed >= most || !may_be_repeated(&error, place) {
+            let elsewhere = tried.iter().any(|tried| !tried);
+            if spoke || retries == 0 || failed >= most || !may_be_repeated(&error, place, elsewhere) {
                 return Err(error);
             }
             tracing::debug!(%error, failed, "model call is repeated");
@@ -243,10 +244,12 @@ impl Said {
     }
 }
 
-/// Tells whether a call that failed was surely not billed. Silence may be: the provider may still have worked.
-fn may_be_repeated(error: &LlmError, place: &Place) -> bool {
+/// Tells whether a call that failed was surely not billed and may go better. Silence may be billed: the provider may still
+/// have worked. What one node refuses may be allowed at another, which has another key and other models.
+fn may_be_repeated(error: &LlmError, place: &Place, elsewhere: bool) -> bool {
     match error {
         LlmError::RateLimited { .. } | LlmError::Unavailable { .. } => true,
+        LlmError::Refused { .. } => elsewhere,
         LlmError::Timeout { .. } => place.price == Some(Price::FREE),
         _ => false,
     }

@@ -257,8 +257,9 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    /// Notes how it ended; `usage` has its cost.
-    pub(super) fn end(mut self, outcome: Result<&Usage, &LlmError>, spoke: bool) {
+    /// Notes how it ended; `usage` has its cost. `blames` tells whether what is no answer at all counts as the node's
+    /// failure: where another node can be asked instead, one that fails fast must not draw all calls.
+    pub(super) fn end(mut self, outcome: Result<&Usage, &LlmError>, blames: bool) {
         self.ended = true;
         let now = Instant::now();
         let settings = &self.place.settings;
@@ -277,7 +278,7 @@ impl Seat<'_> {
             Err(error) => {
                 inner.stats.failed(error.kind(), now);
                 if let Some(breaker) = &settings.breaker {
-                    self.note(&mut inner, error, spoke, now, breaker);
+                    self.note(&mut inner, error, blames, now, breaker);
                 }
             }
         }
@@ -286,7 +287,7 @@ impl Seat<'_> {
         self.count(outcome, shown);
     }
 
-    fn note(&self, inner: &mut Inner, error: &LlmError, spoke: bool, now: Instant, breaker: &BreakerSettings) {
+    fn note(&self, inner: &mut Inner, error: &LlmError, blames: bool, now: Instant, breaker: &BreakerSettings) {
         match error {
             LlmError::RateLimited { retry_after, .. } => {
                 let own = SHORTEST_PAUSE.saturating_mul(1 << inner.slow_downs.min(16)).min(LONGEST_OWN_PAUSE);
@@ -302,8 +303,7 @@ impl Seat<'_> {
                 inner.breaker.failed(self.probe, now, breaker);
             }
             LlmError::Timeout { .. } => inner.breaker.failed(self.probe, now, breaker),
-            // What is no answer at all is the server's fault; a wrong word in the middle of one is the model's.
-            LlmError::Invalid { .. } if !spoke => inner.breaker.failed(self.probe, now, breaker),
+            LlmError::Invalid { .. } if blames => inner.breaker.failed(self.probe, now, breaker),
             // Who refuses this request is there, and may take the next one.
             LlmError::Invalid { .. }
             | LlmError::Refused { .. }

@@ -159,10 +159,10 @@ async fn a_breaker_opens_tries_once_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_that_make_no_sense_and_refusals_do_not_open_a_breaker() {
+async fn answers_that_make_no_sense_and_refusals_do_not_open_a_breaker() {
     let invalid = LlmError::Invalid { model: "a/m".to_owned(), reason: "a tool call is cut off".to_owned() };
     let refused = LlmError::Refused { model: "a/m".to_owned(), reason: "HTTP 400".to_owned() };
-    for act in [Act::SpeaksAndFails(invalid), Act::Fails(refused)] {
+    for act in [Act::SpeaksAndFails(invalid.clone()), Act::Fails(invalid), Act::Fails(refused)] {
         let a = Node::new(move |_| act.clone());
         let models = Models::new(catalogue(&[("a", &a, NodeSettings::server())]));
         for _ in 0..30 {
@@ -173,14 +173,15 @@ async fn words_that_make_no_sense_and_refusals_do_not_open_a_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn web_pages_instead_of_answers_open_a_breaker() {
+async fn a_node_that_answers_with_web_pages_draws_no_calls_from_the_others() {
     let page = LlmError::Invalid { model: "a/m".to_owned(), reason: "a web page came".to_owned() };
-    let a = Node::new(move |_| Act::Fails(page.clone()));
-    let models = Models::new(catalogue(&[("a", &a, NodeSettings::server())]));
-    for _ in 0..30 {
-        ask(&models, "a/m").await.unwrap_err();
+    let (a, b) = (Node::new(move |_| Act::Fails(page.clone())), Node::answers());
+    let models = Models::new(catalogue(&[("a", &a, NodeSettings::server()), ("b", &b, NodeSettings::server())]));
+    let mut failed = 0;
+    for _ in 0..100 {
+        failed += u32::from(ask(&models, "pool").await.is_err());
     }
-    assert_eq!((a.count(), health(&models, "a/m")), (5, NodeHealth::Down));
+    assert_eq!((a.count(), failed, health(&models, "a/m")), (5, 5, NodeHealth::Down));
 }
 
 /// Sixty-four tasks that come back whenever they were told, for ten minutes.

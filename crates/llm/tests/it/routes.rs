@@ -147,6 +147,21 @@ async fn silence_of_a_free_node_is_no_reason_not_to_ask_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_node_refuses_another_may_allow_and_what_all_refuse_is_refused_once_by_each() {
+    let refused = LlmError::Refused { model: "a/m".to_owned(), reason: "HTTP 401".to_owned() };
+    let script = move |_| Act::Fails(refused.clone());
+    let (a, b) = (Node::new(script.clone()), Node::answers());
+    let models = Models::new(catalogue(&[("a", &a, server()), ("b", &b, server())]));
+    for _ in 0..20 {
+        ask(&models, "pool").await.unwrap();
+    }
+    b.now(script);
+    let before = (a.count(), b.count());
+    assert_eq!(ask(&models, "pool").await.unwrap_err().kind(), FailureKind::ModelRefused);
+    assert_eq!((a.count(), b.count()), (before.0 + 1, before.1 + 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_reader_gets_a_word_twice() {
     let a = Node::new(|_| Act::SpeaksAndFails(limited(None)));
     let models = Models::new(catalogue(&[("a", &a, server())]));
