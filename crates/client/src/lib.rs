@@ -14,7 +14,7 @@ use std::time::Duration;
 use domain::{AgentName, ThreadId};
 use serde_json::Value;
 use url::Url;
-use wire::{AgentView, MessageView, ModelView, Page, PoolStats, ThreadView};
+use wire::{AgentView, MessageView, ModelView, Page, PoolStats, ThreadView, ToolServerView};
 
 pub use error::{ClientError, Fault, Problem};
 pub use events::TaskEvent;
@@ -82,6 +82,17 @@ impl Client {
     /// Lists the known models.
     pub async fn models(&self) -> Result<Vec<ModelView>, ClientError> {
         self.json(self.get("models")).await
+    }
+
+    /// Lists the servers that bring tools.
+    pub async fn tool_servers(&self) -> Result<Vec<ToolServerView>, ClientError> {
+        self.json(self.get("tools")).await
+    }
+
+    /// Accepts what a server says of one of its tools, or of all of them.
+    pub async fn approve_tools(&self, server: &str, tool: Option<&str>) -> Result<ToolServerView, ClientError> {
+        let body = wire::ApproveTools { tool: tool.map(str::to_owned) };
+        self.json(self.post(&format!("tools/{}/approve", path_segment(server))).json(&body)).await
     }
 
     /// Shows how much work there is.

@@ -14,6 +14,7 @@ use rmcp::service::{
     RunningService, ServiceError,
 };
 use rmcp::transport::Transport;
+use rmcp::transport::streamable_http_client::{AuthRequiredError, InsufficientScopeError};
 use tokio::sync::{Mutex, Notify};
 
 use crate::definition::{Definition, Listing};
@@ -47,6 +48,8 @@ pub(crate) enum NoConnection {
     Unauthorized,
     /// The server closed on us; another way of greeting may help.
     Closed,
+    /// The server did not understand how we greeted it, and did not say so as it should; another way may help.
+    Confused,
     /// It did not work.
     Failed(String),
 }
@@ -208,6 +211,9 @@ impl Connection {
                 Lost::Error { code: error.code.0, message: text::line(&error.message, 2_000) }
             }
             ServiceError::TransportSend(error) => {
+                if wants_token(error.error.as_ref()) {
+                    self.fate.broken("the server wants a token that is missing or no longer good");
+                }
                 let cause = text::line(&error.error.to_string(), 300);
                 Lost::Gone(if self.fate.over.is_cancelled() { self.fate.reason() } else { cause })
             }
@@ -273,8 +279,19 @@ fn explain(error: &ClientInitializeError, fate: &Fate) -> NoConnection {
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             NoConnection::Failed("the server speaks no revision of the protocol that we do".to_owned())
         }
-        _ => NoConnection::Failed("the server does not begin as the protocol says".to_owned()),
+        _ => NoConnection::Confused,
     }
+}
+
+fn wants_token(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<AuthRequiredError>() || cause.is::<InsufficientScopeError>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

@@ -144,6 +144,11 @@ impl Instance {
             match server.open(&fate, old).await {
                 Ok(connection) => return Ok(connection),
                 Err(NoConnection::Closed) if !old && server.is_program() => self.old.store(true, Ordering::Relaxed),
+                Err(NoConnection::Confused) if !old => self.old.store(true, Ordering::Relaxed),
+                Err(NoConnection::Confused) => {
+                    self.old.store(false, Ordering::Relaxed);
+                    return Err("the server does not begin as the protocol says".to_owned());
+                }
                 Err(NoConnection::Closed) => {
                     self.old.store(false, Ordering::Relaxed);
                     if server.is_program() {

@@ -28,10 +28,12 @@ mod server;
 mod source;
 mod text;
 mod tool;
+mod trial;
 
 pub use config::{
     Grant, OAuthSpec, SecretError, ServerSpec, Setting, SettingRef, ToolRules, ToolsFile, ToolsFileError, Trust,
 };
+pub use http::{Login, LoginError};
 pub use process::child::Launcher;
 pub use process::supervisor;
 pub use source::{McpTools, Options};

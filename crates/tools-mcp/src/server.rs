@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Where a server is.
 pub(crate) enum Target {
     Program { launcher: Launcher, program: Program },
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A declared server.
@@ -97,6 +97,13 @@ impl Server {
 
     pub(crate) fn is_program(&self) -> bool {
         matches!(self.target, Ok(Target::Program { .. }))
+    }
+
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        match &self.target {
+            Ok(Target::Remote(remote)) => Some(remote),
+            _ => None,
+        }
     }
 
     /// Begins a conversation.

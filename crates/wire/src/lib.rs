@@ -15,6 +15,7 @@ mod stream;
 mod submit;
 mod task;
 mod thread;
+mod tool;
 mod waiting;
 
 pub use agent::{AgentStatus, AgentView};
@@ -29,4 +30,5 @@ pub use stream::{DeltaEvent, ProgressEvent, RestartEvent, StatusEvent, event_nam
 pub use submit::{ImageBody, InputBody, RetryBody, SignalBody, SubmitTask};
 pub use task::{ParentView, TaskLinks, TaskView};
 pub use thread::{MessageView, ThreadView};
+pub use tool::{ApproveTools, ToolServerView, ToolView};
 pub use waiting::WaitingFor;

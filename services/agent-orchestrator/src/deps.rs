@@ -26,6 +26,8 @@ pub struct Deps {
     pub limits: Arc<PlatformLimits>,
     /// The models of this process, for `/models`.
     pub models: llm::Models,
+    /// The servers that bring tools, for `/tools`.
+    pub servers: Arc<dyn tools::servers::ToolServers>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Makes ids.

@@ -86,6 +86,9 @@ pub enum Command {
     /// Look at models, and fetch them.
     #[command(subcommand)]
     Models(commands::models::ModelsCommand),
+    /// Look at the servers that bring tools, and decide what of them is believed.
+    #[command(subcommand)]
+    Tools(commands::tools::ToolsCommand),
     /// Say what is configured, what is missing and what to do.
     Doctor(commands::doctor::DoctorArgs),
     /// Measure how many durable tasks this machine does.

@@ -8,6 +8,10 @@ use agentrunner::cli::Cli;
 use agentrunner::terminal::Terminal;
 
 fn main() -> ExitCode {
+    // A tool server's program is supervised by this binary, too.
+    if let Some(code) = connect::tools::run_if_asked() {
+        return code;
+    }
     let cli = Cli::parse();
     let stderr = Terminal::of_process(cli.globals.no_color).stderr;
     common::tls::install();

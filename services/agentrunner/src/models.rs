@@ -1,7 +1,5 @@
 //! The models of a platform in this process: found, and fetched when the chosen one is not here yet.
 
-use std::path::Path;
-
 use connect::models::{Discovery, Watch, discover};
 use domain::AgentSpec;
 use llm::Models;
@@ -43,15 +41,16 @@ pub async fn find(settings: &Settings) -> Result<Discovery, CommandError> {
 /// `only` or one that it may delegate to, else by any.
 pub async fn prepare(context: &Context, settings: &Settings, only: Option<&str>) -> Result<Prepared, CommandError> {
     let Discovery { models, findings, fetch_local, watch, .. } = find(settings).await?;
-    if fetch_local && default_is_wanted(&settings.configs.agent_config_dir, only, models.default_name().as_deref()) {
+    if fetch_local && default_is_wanted(settings, only, models.default_name().as_deref()) {
         fetch(context).await;
     }
     Ok(Prepared { models, watch, findings })
 }
 
-fn default_is_wanted(agents: &Path, only: Option<&str>, default: Option<&str>) -> bool {
-    let files = files_of(agents).unwrap_or_default();
-    let specs: Vec<AgentSpec> = files.iter().filter_map(|file| spec_of(file)).collect();
+fn default_is_wanted(settings: &Settings, only: Option<&str>, default: Option<&str>) -> bool {
+    let files = files_of(&settings.configs.agent_config_dir).unwrap_or_default();
+    let servers = settings.process.servers();
+    let specs: Vec<AgentSpec> = files.iter().filter_map(|file| spec_of(file, &servers)).collect();
     let wants = |spec: &AgentSpec| {
         let mut names = std::iter::once(&spec.model.name).chain(&spec.model.fallbacks);
         names.any(|name| name == "default" || Some(name.as_str()) == default)

@@ -16,6 +16,8 @@ pub struct Deps {
     pub agents: Arc<Agents>,
     /// Tells of new versions.
     pub events: Arc<dyn Events>,
+    /// The servers whose tools agents may name, as `server.tool`.
+    pub servers: Arc<[String]>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }

@@ -67,7 +67,7 @@ pub async fn start_with(
         async move { if loaded { Ok(()) } else { Err("the agents' files are not recorded yet".to_owned()) } }
     });
     let options = ServerOptions::new("config-service", config.config_service_address);
-    let api = http::api(http::App { agents: Arc::clone(&deps.agents), catalogue });
+    let api = http::api(http::App { agents: Arc::clone(&deps.agents), catalogue, servers: Arc::clone(&deps.servers) });
     let http = common::http::serve(options, api, health, lifecycle.clone()).await?;
     let poll = config.config_service_poll_interval.0;
     let soft = lifecycle.soft().clone();

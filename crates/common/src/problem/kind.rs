@@ -41,6 +41,8 @@ pub enum Kind {
     ReservedSignal,
     /// The task has no such file.
     UnknownArtifact,
+    /// No such server of tools, or it has no such tool.
+    UnknownTool,
     /// The thread does not exist.
     UnknownThread,
     /// The agent does not exist.
@@ -91,7 +93,7 @@ const fn entry(
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidRequest,
         Self::InvalidCursor,
         Self::BodyTooLarge,
@@ -110,6 +112,7 @@ impl Kind {
         Self::AlreadyDecided,
         Self::ReservedSignal,
         Self::UnknownArtifact,
+        Self::UnknownTool,
         Self::UnknownThread,
         Self::UnknownAgent,
         Self::UnknownVersion,
@@ -264,6 +267,13 @@ impl Kind {
                 "The task has no such file",
                 "No file of this name is kept with the task: it was never written, or has another name.",
                 "List the task's files; names are compared letter by letter.",
+            ),
+            Self::UnknownTool => entry(
+                "unknown-tool",
+                404,
+                "The server has no such tool",
+                "No server of tools is declared under this name, or it has no tool of this name that could be approved.",
+                "List the servers and their tools with `agentrunner tools list`; servers are declared in `config/tools.yml`.",
             ),
             Self::UnknownThread => entry(
                 "unknown-thread",

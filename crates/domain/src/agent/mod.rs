@@ -12,7 +12,7 @@ mod validate;
 
 pub use crate::file::FileProblem;
 pub use output_schema::{SchemaProblem, compile_output_schema};
-pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, locate, parse, parse_with};
+pub use parse::{BUILT_IN_TOOLS, MAX_FILE_BYTES, locate, parse, parse_for, parse_with};
 pub use reference::reference;
 pub use schema::json_schema;
 pub use spec::{

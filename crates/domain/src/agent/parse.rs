@@ -37,7 +37,15 @@ pub fn parse(file: &str, text: &[u8]) -> Result<AgentSpec, Vec<FileProblem>> {
     parse_with(file, text, &BUILT_IN_TOOLS)
 }
 
-/// Reads an agent's file; `tools` are the names of the tools that there are.
+/// Reads an agent's file whose tools are the built-in ones and those of declared servers, named `server.tool`.
+pub fn parse_for(file: &str, text: &[u8], servers: &[String]) -> Result<AgentSpec, Vec<FileProblem>> {
+    // Which tools a server has, only the server knows, and it may be away just now.
+    let of_servers: Vec<String> = servers.iter().map(|server| format!("{server}.*")).collect();
+    let tools: Vec<&str> = BUILT_IN_TOOLS.into_iter().chain(of_servers.iter().map(String::as_str)).collect();
+    parse_with(file, text, &tools)
+}
+
+/// Reads an agent's file; `tools` are the names of the tools that there are; `server.*` stands for all tools of a server.
 ///
 /// All problems are told at once, ordered by their place; the list is never empty.
 pub fn parse_with(file: &str, text: &[u8], tools: &[&str]) -> Result<AgentSpec, Vec<FileProblem>> {

@@ -101,7 +101,9 @@ impl Rules {
     fn tools(&mut self, tools: &[ToolSettings], known: &[&str]) {
         for (index, tool) in tools.iter().enumerate() {
             let path = format!("tools[{index}]");
-            if !known.contains(&tool.name.as_str()) {
+            let of_server = tool.name.split_once('.').filter(|(_, name)| !name.is_empty() && *name != "*");
+            let of_server = of_server.is_some_and(|(server, _)| known.contains(&format!("{server}.*").as_str()));
+            if !of_server && (!known.contains(&tool.name.as_str()) || tool.name.ends_with(".*")) {
                 let hint = match closest(&tool.name, known.iter().copied()) {
                     Some(meant) => format!("did you mean {meant}?"),
                     None => format!("the tools are {}", known.join(", ")),

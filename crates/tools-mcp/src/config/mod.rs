@@ -126,6 +126,9 @@ pub struct OAuthSpec {
     /// Our secret there, `{env: NAME}` or `{file: PATH}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<Setting>,
+    /// The https address at which you publish a document about us, for authorization servers that take it as our id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_metadata_url: Option<String>,
     /// What to ask for; what the server asks for when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,

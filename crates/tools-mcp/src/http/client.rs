@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
@@ -34,13 +34,37 @@ type Events = BoxStream<'static, Result<Sse, SseError>>;
 /// Sends the protocol's requests to one server, through the guard.
 #[derive(Clone)]
 pub(crate) struct Guarded {
-    pub(crate) egress: Arc<Egress>,
+    egress: Arc<Egress>,
     server: Arc<Destination>,
+    /// What the server said when it refused last.
+    challenge: Arc<Mutex<Option<String>>>,
 }
 
 impl Guarded {
     pub(crate) fn new(egress: Arc<Egress>, server: &Destination) -> Self {
-        Self { egress, server: Arc::new(server.clone()) }
+        Self { egress, server: Arc::new(server.clone()), challenge: Arc::default() }
+    }
+
+    /// What the server said when it refused last, for want of a token or of a better one.
+    pub(crate) fn challenge(&self) -> Option<String> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells whether it refused last because the token allows too little.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.challenge().is_some_and(|challenge| challenge.contains("insufficient_scope"))
+    }
+
+    /// Sorts out answers that want a token, or a better one.
+    fn refused(&self, response: &Response) -> Result<(), Failure> {
+        let refused = refused(response);
+        let challenge = match &refused {
+            Err(StreamableHttpError::AuthRequired(error)) => &error.www_authenticate_header,
+            Err(StreamableHttpError::InsufficientScope(error)) => &error.www_authenticate_header,
+            _ => return refused,
+        };
+        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge.clone());
+        refused
     }
 
     async fn admit(&self, destination: &Destination) -> Result<Admitted, Failure> {
@@ -125,7 +149,7 @@ impl StreamableHttpClient for Guarded {
         let body = Bytes::from(serde_json::to_vec(&message)?);
         let response = self.send(&uri, Method::POST, headers, Some(body)).await?;
         let status = response.status();
-        refused(&response)?;
+        self.refused(&response)?;
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Ok(StreamableHttpPostResponse::Accepted);
         }
@@ -193,7 +217,7 @@ impl StreamableHttpClient for Guarded {
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
-        refused(&response)?;
+        self.refused(&response)?;
         if response.status() == StatusCode::NOT_FOUND && session.is_some() {
             return Err(StreamableHttpError::SessionExpired);
         }
@@ -213,7 +237,6 @@ fn content_type(response: &Response) -> String {
     value.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Sorts out answers that want a token, or a better one.
 fn refused(response: &Response) -> Result<(), Failure> {
     let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
     let challenge = challenge.map(|value| value.chars().take(4_096).collect::<String>());

@@ -3,7 +3,10 @@
 
 mod calls;
 mod config;
+mod http;
 mod lives;
 mod pins;
+mod real;
+mod remote;
 mod support;
 mod tree;

@@ -1,7 +1,7 @@
 //! A platform's side of a call, and servers under it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -76,7 +76,12 @@ pub(crate) struct World {
 }
 
 pub(crate) fn options(pins: &Arc<dyn ToolPins>) -> Options {
-    Options { pins: Arc::clone(pins), launcher: Launcher::new(SUPERVISOR), egress: EgressOptions::default() }
+    Options {
+        pins: Arc::clone(pins),
+        launcher: Launcher::new(SUPERVISOR),
+        egress: EgressOptions::default(),
+        tokens: PathBuf::from("/nonexistent/tokens"),
+    }
 }
 
 impl World {

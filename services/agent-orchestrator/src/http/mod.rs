@@ -9,6 +9,7 @@ mod optional_json;
 mod pool_stats;
 mod tasks;
 mod threads;
+mod tools;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) struct App {
     state: Arc<dyn state::State>,
     queue: Arc<dyn WorkQueue>,
     models: llm::Models,
+    servers: Arc<dyn ::tools::servers::ToolServers>,
     clock: Arc<dyn domain::Clock>,
     streams: Arc<Semaphore>,
     max_streams: u32,
@@ -49,6 +51,7 @@ pub(crate) struct App {
     tags(
         (name = "tasks", description = "Pieces of work"),
         (name = "agents", description = "Who does the work"),
+        (name = "tools", description = "Servers that bring tools"),
         (name = "threads", description = "Conversations that several tasks share"),
         (name = "operations", description = "How the platform is doing")
     ),
@@ -75,6 +78,7 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: Cancell
         state: Arc::clone(&deps.state),
         queue: Arc::clone(&deps.queue),
         models: deps.models.clone(),
+        servers: Arc::clone(&deps.servers),
         clock: Arc::clone(&deps.clock),
         streams: Arc::new(Semaphore::new(config.orchestrator_max_streams as usize)),
         max_streams: config.orchestrator_max_streams,
@@ -103,6 +107,8 @@ pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: Cancell
         .routes(routes!(threads::list_threads))
         .routes(routes!(threads::thread_messages))
         .routes(routes!(models::list_models))
+        .routes(routes!(tools::list::list_tools))
+        .routes(routes!(tools::approve::approve_tools))
         .routes(routes!(pool_stats::pool_stats))
         .with_state(app);
     // OpenAPI has no word for a parameter with slashes in it.

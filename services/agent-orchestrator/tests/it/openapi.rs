@@ -48,6 +48,8 @@ async fn every_operation_and_every_body_is_described_with_an_example() {
         "/threads",
         "/threads/{thread_id}/messages",
         "/models",
+        "/tools",
+        "/tools/{server}/approve",
         "/metrics/pool-stats",
     ] {
         assert!(paths.contains_key(path), "{path}");

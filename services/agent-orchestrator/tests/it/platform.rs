@@ -73,6 +73,7 @@ impl Platform {
             blobs: Arc::clone(&blobs),
             limits: Arc::default(),
             models: llm::Models::default(),
+            servers: Arc::new(tools::servers::NoServers),
             clock: Arc::clone(&clock),
             ids: Arc::new(SystemIds),
         };

@@ -14,7 +14,7 @@ use super::run::agent_name;
 use crate::context::Context;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::output::{self, Color, Grid};
-use crate::session::{Need, Session};
+use crate::session::{Need, Session, load};
 use crate::terminal::{Paint, Stream};
 
 /// What to do with agents.
@@ -141,10 +141,11 @@ struct Checked {
 }
 
 fn validate(context: &Context, paths: &[PathBuf]) -> CommandResult {
+    let servers = load(context).map(|settings| settings.process.servers()).unwrap_or_default();
     let mut checked = Vec::new();
     for path in paths {
         for file in files_of(path)? {
-            checked.push(check(&file));
+            checked.push(check(&file, &servers));
         }
     }
     output::print(context, &checked, |stream| {
@@ -176,10 +177,10 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
 }
 
 /// Checks one file as the config service would.
-fn check(path: &Path) -> Checked {
+fn check(path: &Path, servers: &[String]) -> Checked {
     let file = path.display().to_string();
     let result = match read(path) {
-        Ok(text) => agent::parse(&file, &text),
+        Ok(text) => agent::parse_for(&file, &text, servers),
         Err(reason) => Err(vec![FileProblem::of_file(&file, reason)]),
     };
     match result {
@@ -189,13 +190,13 @@ fn check(path: &Path) -> Checked {
 }
 
 /// What a file says, when it is right.
-pub fn spec_of(path: &Path) -> Option<AgentSpec> {
-    agent::parse("", &read(path).ok()?).ok()
+pub fn spec_of(path: &Path, servers: &[String]) -> Option<AgentSpec> {
+    agent::parse_for("", &read(path).ok()?, servers).ok()
 }
 
 /// What is wrong with a file; nothing when all is well.
-pub fn problems_of(path: &Path) -> Vec<FileProblem> {
-    check(path).problems
+pub fn problems_of(path: &Path, servers: &[String]) -> Vec<FileProblem> {
+    check(path, servers).problems
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

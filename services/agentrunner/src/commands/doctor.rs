@@ -81,7 +81,7 @@ pub async fn run(mut context: Context, args: DoctorArgs) -> CommandResult {
             findings.push(Finding::ok("settings", "understood"));
             findings.push(platform.finding());
             findings.push(data_folder(&context.data, platform.is_running()));
-            findings.extend(agent_files(&settings.configs.agent_config_dir));
+            findings.extend(agent_files(&settings.configs.agent_config_dir, &settings.process.servers()));
             findings.extend(ports(&settings, platform.is_running()));
             findings.extend(models::examine(&settings).await);
         }
@@ -170,7 +170,7 @@ fn writable(dir: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
-fn agent_files(dir: &Path) -> Vec<Finding> {
+fn agent_files(dir: &Path, servers: &[String]) -> Vec<Finding> {
     let files = match files_of(dir) {
         Ok(files) if dir.is_dir() => files,
         Ok(_) => {
@@ -182,7 +182,7 @@ fn agent_files(dir: &Path) -> Vec<Finding> {
             return vec![Finding::bad("agents", Status::Warning, error.message, hint)];
         }
     };
-    let problems: Vec<_> = files.iter().flat_map(|file| problems_of(file)).collect();
+    let problems: Vec<_> = files.iter().flat_map(|file| problems_of(file, servers)).collect();
     if problems.is_empty() {
         let count = crate::output::words::count(files.len() as u64, "file");
         return vec![Finding::ok("agents", format!("{count} in {}, all of them right", dir.display()))];

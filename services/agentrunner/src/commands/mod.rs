@@ -13,6 +13,7 @@ pub mod models;
 pub mod run;
 pub mod submit;
 pub mod tasks;
+pub mod tools;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli) -> CommandResult {
         Command::Tasks(command) => tasks::run(&context, command).await,
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Models(command) => models::run(&context, command).await,
+        Command::Tools(command) => tools::run(&context, command).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Bench(args) => bench::run(context, args).await,
         Command::Completions(args) => completions::run(&args),

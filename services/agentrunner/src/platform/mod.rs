@@ -9,6 +9,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::http::StartError;
@@ -48,17 +49,25 @@ pub struct Platform {
 impl Platform {
     /// Starts everything; what had been started when it fails is stopped again.
     pub async fn start(settings: &Settings, plan: &Plan, models: llm::Models) -> Result<Self, CommandError> {
+        let tools = settings.process.tools().map_err(|error| CommandError::usage(chain(&error)))?;
+        let servers: Arc<[String]> = tools.servers.keys().cloned().collect();
+        let limits = connect::read_limits(&settings.process.agentrunner_limits).map_err(|error| {
+            CommandError::usage(format!("the limits are not known: {}", chain(&error)))
+                .hint("correct the file, or name another one with AGENTRUNNER_LIMITS")
+        })?;
         let embedded = connect::EmbeddedSettings {
+            tools,
             compression_threshold: settings.process.state_compression_threshold,
             egress_allow_private: settings.process.agent_egress_allow_private.clone(),
             own_ports: settings.ports(),
+            limits,
             models,
             ..connect::EmbeddedSettings::new(&plan.data)
         };
         let ports = connect::embedded(embedded).await.map_err(|error| CommandError::unreachable(chain(&error)))?;
         let (services, pool) = (Lifecycle::new(), Lifecycle::new());
         let catalogue = Catalogue::default();
-        let started = start_services(settings, plan, &ports, &catalogue, &services, &pool).await;
+        let started = start_services(settings, plan, &ports, servers, &catalogue, &services, &pool).await;
         let announced = started.and_then(|urls| Ok((announce(plan, &urls)?, urls)));
         match announced {
             Ok((announcement, urls)) => {
@@ -108,6 +117,8 @@ async fn stop(services: &Lifecycle, pool: &Lifecycle, ports: &Ports, timeout: Du
     let pool_exit = pool.wait(timeout.saturating_sub(reserve)).await;
     services.shutdown();
     let services_exit = services.wait(reserve).await;
+    // They end with us in any case; this is the orderly way.
+    let _ = tokio::time::timeout(Duration::from_secs(3), ports.servers.shutdown()).await;
     ports.state.close().await;
     pool_exit.code().max(services_exit.code())
 }
@@ -116,6 +127,7 @@ async fn start_services(
     settings: &Settings,
     plan: &Plan,
     ports: &Ports,
+    servers: Arc<[String]>,
     catalogue: &Catalogue,
     services: &Lifecycle,
     pool: &Lifecycle,
@@ -129,6 +141,7 @@ async fn start_services(
         state: ports.state.clone(),
         agents: ports.agents.clone(),
         events: ports.events.clone(),
+        servers,
         clock: ports.clock.clone(),
     };
     let at = config_service::start_with(settings.configs.clone(), configs, catalogue.clone(), services)
@@ -171,6 +184,7 @@ pub fn orchestrator_deps(ports: &Ports) -> agent_orchestrator::Deps {
         blobs: ports.blobs.clone(),
         limits: ports.limits.clone(),
         models: ports.models.clone(),
+        servers: ports.servers.clone(),
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
     }

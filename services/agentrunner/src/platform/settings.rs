@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::config::{self, ConfigError, LoadOptions, Validate};
 use common::telemetry::LogFormat;
+use connect::tools::{ToolsFile, ToolsFileError};
 use domain::HumanDuration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ const PREFIXES: [&str; 9] = [
 const ELSEWHERE: [&str; 5] =
     ["AGENTRUNNER_URL", "AGENTRUNNER_DATA", "AGENTRUNNER_CONFIG", "AGENTRUNNER_CACHE", "AGENTRUNNER_HUB_URL"];
 
+/// Where the servers that bring tools are declared, when nobody says otherwise.
+const TOOLS_FILE: &str = "config/tools.yml";
+
 /// The settings of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +42,10 @@ pub struct ProcessConfig {
     pub log_format: LogFormat,
     /// Hosts and ports in private networks that `http_request` may call: `127.0.0.1:9999,tools.internal:8080`.
     pub agent_egress_allow_private: String,
+    /// The file of what namespaces may spend, and how many of their tasks run and start. The usual one need not be there.
+    pub agentrunner_limits: PathBuf,
+    /// The file of the servers that bring tools.
+    pub agentrunner_tools: PathBuf,
     /// Bodies longer than this many bytes are compressed in the record.
     pub state_compression_threshold: usize,
 }
@@ -49,12 +57,26 @@ impl Default for ProcessConfig {
             log_level: String::new(),
             log_format: LogFormat::Text,
             agent_egress_allow_private: String::new(),
+            agentrunner_limits: PathBuf::from(connect::LIMITS_FILE),
+            agentrunner_tools: PathBuf::from(TOOLS_FILE),
             state_compression_threshold: 4_096,
         }
     }
 }
 
 impl Validate for ProcessConfig {}
+
+impl ProcessConfig {
+    /// Reads the file of the servers that bring tools; the usual one need not be there.
+    pub fn tools(&self) -> Result<ToolsFile, ToolsFileError> {
+        connect::tools::load(&self.agentrunner_tools, self.agentrunner_tools != Path::new(TOOLS_FILE))
+    }
+
+    /// The declared servers that bring tools; none when their file is wrong, which is told at the start.
+    pub fn servers(&self) -> Vec<String> {
+        self.tools().map(|file| file.servers.into_keys().collect()).unwrap_or_default()
+    }
+}
 
 /// The settings of the whole platform.
 #[derive(Debug, Clone)]

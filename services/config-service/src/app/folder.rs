@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::AgentSpec;
-use domain::agent::{FileProblem, MAX_FILE_BYTES, locate, parse};
+use domain::agent::{FileProblem, MAX_FILE_BYTES, locate, parse_for};
 
 /// How many files are looked at; a folder with more is surely not one of agents.
 const MAX_FILES: usize = 10_000;
@@ -57,8 +57,8 @@ impl Seen {
     }
 
     /// Reads what a file says.
-    pub(super) fn parsed(file: &str, text: &[u8]) -> Self {
-        let content = parse(file, text).map(|spec| Parsed { references: references(&spec, text), spec });
+    pub(super) fn parsed(file: &str, text: &[u8], servers: &[String]) -> Self {
+        let content = parse_for(file, text, servers).map(|spec| Parsed { references: references(&spec, text), spec });
         Self { digest: digest(file, text), content: Arc::new(content) }
     }
 }
@@ -67,12 +67,13 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct Folder {
     dir: PathBuf,
+    servers: Arc<[String]>,
     known: HashMap<blake3::Hash, Seen>,
 }
 
 impl Folder {
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, known: HashMap::new() }
+    pub(crate) fn new(dir: PathBuf, servers: Arc<[String]>) -> Self {
+        Self { dir, servers, known: HashMap::new() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -92,7 +93,7 @@ impl Folder {
             match read(&root, file) {
                 Ok(text) => {
                     let known = self.known.get(&digest(file, &text)).cloned();
-                    look.insert(file.to_owned(), known.unwrap_or_else(|| Seen::parsed(file, &text)));
+                    look.insert(file.to_owned(), known.unwrap_or_else(|| Seen::parsed(file, &text, &self.servers)));
                 }
                 Err(Unread::Gone) => {}
                 Err(Unread::Skipped(reason)) => {

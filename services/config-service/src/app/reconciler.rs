@@ -30,6 +30,7 @@ pub(crate) struct Reconciler {
     /// Away only while a thread looks at it.
     folder: Option<Folder>,
     dir: PathBuf,
+    servers: Arc<[String]>,
     settling: Settling,
     /// Missing until the record was read.
     known: Option<Known>,
@@ -55,6 +56,7 @@ impl Reconciler {
             namespace: Namespace::default(),
             folder: None,
             dir,
+            servers: Arc::clone(&deps.servers),
             settling: Settling::default(),
             known: None,
             behind: true,
@@ -66,7 +68,7 @@ impl Reconciler {
         if self.known.is_none() {
             self.known = Some(self.read_record().await?);
         }
-        let mut folder = self.folder.take().unwrap_or_else(|| Folder::new(self.dir.clone()));
+        let mut folder = self.folder.take().unwrap_or_else(|| Folder::new(self.dir.clone(), Arc::clone(&self.servers)));
         let looked = spawn_blocking(move || {
             let look = folder.look();
             (folder, look)

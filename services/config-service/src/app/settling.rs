@@ -95,7 +95,7 @@ mod tests {
     const FILE: &str = "a.yml";
 
     fn look(text: &str) -> Look {
-        Look::from([(FILE.to_owned(), Seen::parsed(FILE, text.as_bytes()))])
+        Look::from([(FILE.to_owned(), Seen::parsed(FILE, text.as_bytes(), &[]))])
     }
 
     fn says(settling: &Settling) -> Option<u32> {

@@ -18,6 +18,7 @@ use crate::Catalogue;
 pub(crate) struct App {
     pub(crate) agents: Arc<Agents>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) servers: Arc<[String]>,
 }
 
 #[derive(OpenApi)]

@@ -58,7 +58,13 @@ impl House {
         }
         let agents = Arc::new(Agents::new(Arc::clone(&record), Arc::clone(&clock)));
         let events: Arc<dyn Events> = Arc::new(InprocBus::default());
-        let deps = Deps { state: record, agents: Arc::clone(&agents), events: Arc::clone(&events), clock };
+        let deps = Deps {
+            state: record,
+            agents: Arc::clone(&agents),
+            events: Arc::clone(&events),
+            servers: Arc::new([]),
+            clock,
+        };
         let config = Config {
             config_service_address: ([127, 0, 0, 1], 0).into(),
             agent_config_dir: place.path().join("agents"),

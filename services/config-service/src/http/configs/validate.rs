@@ -9,7 +9,7 @@ use common::extract::Query;
 use common::problem::{self, Kind, Problem};
 use common::trace::TraceContext;
 use domain::AgentSpec;
-use domain::agent::{FileProblem, MAX_FILE_BYTES, locate, parse};
+use domain::agent::{FileProblem, MAX_FILE_BYTES, locate, parse_for};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -105,7 +105,7 @@ pub(crate) async fn validate_config(
     check_type(request.headers())?;
     let text = read(request).await?;
     let (file, parsed, warnings) = tokio::task::spawn_blocking(move || {
-        let parsed = parse(&query.file, &text);
+        let parsed = parse_for(&query.file, &text, &app.servers);
         let warnings =
             parsed.as_ref().map_or_else(|_| Vec::new(), |spec| missing_agents(&app, &query.file, spec, &text));
         (query.file, parsed, warnings)
