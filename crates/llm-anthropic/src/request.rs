@@ -4,13 +4,14 @@
 //! may be empty. What the model thought goes before what it said, word for word.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use domain::agent::Effort;
 use domain::{Image, Message, Reasoning, ToolCall, ToolSpec};
 use llm::ChatRequest;
 use llm_http::{ImageError, ImageSource, WireNames, image_source};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::DIALECT;
 
@@ -85,6 +86,8 @@ struct Body<'a> {
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Cached<Tool<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<ToolChoice>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +164,12 @@ struct Tool<'a> {
     name: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    input_schema: &'a Value,
+    input_schema: Cow<'a, Value>,
+}
+
+#[derive(Serialize)]
+struct ToolChoice {
+    r#type: &'static str,
 }
 
 #[derive(Serialize)]
@@ -207,6 +215,8 @@ pub(crate) fn body(request: &ChatRequest, names: &WireNames, features: Features)
     // A budget for thinking and a wish for randomness exclude each other.
     let temperature = request.temperature.filter(|_| features.temperature && thinking.is_none());
     let (system, tools) = prefix(request, names);
+    // Tools that are only explained, because they were called before, are not to be called again.
+    let explained = request.tools.is_empty() && !tools.is_empty();
     Ok(serde_json::to_vec(&Body {
         model: &request.model,
         max_tokens,
@@ -214,6 +224,7 @@ pub(crate) fn body(request: &ChatRequest, names: &WireNames, features: Features)
         system,
         messages: turns(request, names)?,
         tools,
+        tool_choice: explained.then_some(ToolChoice { r#type: "none" }),
         temperature: temperature.map(|temperature| temperature.min(HOTTEST)),
         thinking,
         output_config: (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort }),
@@ -271,12 +282,11 @@ fn prefix<'a>(request: &'a ChatRequest, names: &'a WireNames) -> (Vec<Cached<Blo
             Cached { inner: Block::Known(KnownBlock::Text { text }), cache_control: None }
         })
         .collect();
-    let mut tools: Vec<_> = request
-        .tools
-        .iter()
+    let mut tools: Vec<_> = tools(request, names)
+        .into_iter()
         .map(|tool| {
-            bytes += tool.description.len() + tool.parameters.to_string().len();
-            Cached { inner: self::tool(tool, names), cache_control: None }
+            bytes += tool.description.len() + tool.input_schema.to_string().len();
+            Cached { inner: tool, cache_control: None }
         })
         .collect();
     // The tools are read before the system's words, so one mark at the end is enough for both.
@@ -288,8 +298,27 @@ fn prefix<'a>(request: &'a ChatRequest, names: &'a WireNames) -> (Vec<Cached<Blo
     (system, tools)
 }
 
-fn tool<'a>(spec: &'a ToolSpec, names: &'a WireNames) -> Tool<'a> {
-    Tool { name: names.wire(&spec.name), description: &spec.description, input_schema: &spec.parameters }
+/// The tools that are offered. Where none is, those that were called before, for the protocol takes no calls of tools that
+/// it does not know.
+fn tools<'a>(request: &'a ChatRequest, names: &'a WireNames) -> Vec<Tool<'a>> {
+    if !request.tools.is_empty() {
+        let tool = |spec: &'a ToolSpec| Tool {
+            name: names.wire(&spec.name),
+            description: &spec.description,
+            input_schema: Cow::Borrowed(&spec.parameters),
+        };
+        return request.tools.iter().map(tool).collect();
+    }
+    let called = request.messages.iter().flat_map(|message| match message {
+        Message::Assistant { tool_calls, .. } => tool_calls.as_slice(),
+        _ => &[],
+    });
+    let called: BTreeSet<&str> = called.map(|call| call.name.as_str()).collect();
+    let tool = |name: &'a str| {
+        let anything = Cow::Owned(json!({ "type": "object" }));
+        Tool { name: names.wire(name), description: "", input_schema: anything }
+    };
+    called.into_iter().map(tool).collect()
 }
 
 fn turns<'a>(request: &'a ChatRequest, names: &'a WireNames) -> Result<Vec<Turn<'a>>, RequestError> {

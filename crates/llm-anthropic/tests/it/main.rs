@@ -2,8 +2,8 @@
 
 mod answers;
 mod contract;
-mod cuts;
 mod failures;
+mod pieces;
 mod requests;
 mod support;
 mod wire;

@@ -129,6 +129,15 @@ async fn a_tool_with_a_dot_in_its_name_is_called_by_its_own_name() {
 }
 
 #[tokio::test]
+async fn calls_of_before_are_explained_where_no_tools_are_offered() {
+    let mut later = request();
+    later.messages.extend([calls("", vec![call("a", "shop.pay")], Vec::new()), result("a", "paid")]);
+    let body = received(&later).await;
+    assert_eq!(body["tools"], json!([{ "name": "shop__pay", "input_schema": { "type": "object" } }]));
+    assert_eq!(body["tool_choice"], json!({ "type": "none" }));
+}
+
+#[tokio::test]
 async fn ids_of_other_providers_are_made_fit_and_stay_together() {
     let mut foreign = request();
     foreign.messages.push(calls("", vec![call("functions.pay:0", "pay"), call("ok-1", "pay")], Vec::new()));

@@ -3,8 +3,8 @@
 mod answers;
 mod contract;
 mod credentials;
-mod cuts;
 mod failures;
+mod pieces;
 mod requests;
 mod support;
 mod wire;

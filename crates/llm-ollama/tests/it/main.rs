@@ -2,9 +2,9 @@
 
 mod answers;
 mod contract;
-mod cuts;
 mod failures;
 mod models;
+mod pieces;
 mod requests;
 mod support;
 mod wire;

@@ -65,6 +65,9 @@ fn message(body: &Value) -> Result<(), String> {
         must(names.insert(name), "tools: Tool names must be unique.")?;
         must(tool["input_schema"]["type"] == "object", "tools.0.custom.input_schema.type: Field required")?;
     }
+    let asks = |message: &Value| list(&message["content"]).iter().any(|block| block["type"] == "tool_use");
+    let calls_tools = list(&body["messages"]).iter().any(asks);
+    must(!calls_tools || !names.is_empty(), "Requests which include `tool_use` blocks must define tools")?;
     for block in list(&body["system"]) {
         must(is_text(block), "system: text content blocks must be non-empty")?;
     }

@@ -25,10 +25,25 @@ pub(super) fn encode(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
 
 /// The checksum of IEEE 802.3, as in gzip and PNG.
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
-    })
+    !bytes.iter().fold(!0, |crc: u32, byte| (crc >> 8) ^ REMAINDERS[usize::from(crc as u8 ^ byte)])
 }
+
+/// What each byte leaves of the polynomial.
+const REMAINDERS: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut left = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            left = if left & 1 == 1 { (left >> 1) ^ 0xedb8_8320 } else { left >> 1 };
+            bit += 1;
+        }
+        table[byte] = left;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
