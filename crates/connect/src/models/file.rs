@@ -208,7 +208,7 @@ impl ModelsFile {
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (name, provider) in &self.providers {
-            self.provider_findings(name, provider, &mut findings);
+            provider_findings(name, provider, &mut findings);
         }
         for (name, model) in &self.models {
             self.must_be_model(name, &format!("models.{name}"), &mut findings);
@@ -228,79 +228,6 @@ impl ModelsFile {
             self.must_be_model(default, "default", &mut findings);
         }
         findings
-    }
-
-    fn provider_findings(&self, name: &str, provider: &ProviderSpec, findings: &mut Vec<Finding>) {
-        let path = format!("providers.{name}");
-        let mut tell = |field: &str, reason: &str, hint: Option<String>| {
-            let path = if field.is_empty() { path.clone() } else { format!("{path}.{field}") };
-            findings.push(Finding { path, reason: reason.to_owned(), hint });
-        };
-        if !is_name(name) {
-            tell("", NAME_RULE, None);
-        }
-        if IN_PROCESS.contains(&name) {
-            tell("", "runs in this process and cannot be defined", Some("choose another name".to_owned()));
-        }
-        match (&provider.base_url, provider.kind) {
-            (Some(url), _) => {
-                if let Err(reason) = usable_url(url) {
-                    tell("base_url", reason, Some("write it as https://models.example/v1".to_owned()));
-                }
-            }
-            (None, Kind::OpenaiCompatible) => {
-                tell("base_url", "is required for this kind", Some("such as http://127.0.0.1:8000/v1".to_owned()));
-            }
-            (None, _) => {}
-        }
-        if provider.kind == Kind::Bedrock {
-            if provider.api_key.is_some() {
-                let hint = "leave it out: credentials come from AWS's usual places, see `profile`".to_owned();
-                tell("api_key", "is not for this kind", Some(hint));
-            }
-            if !provider.headers.is_empty() {
-                tell("headers", "are not for this kind: its requests are signed", None);
-            }
-        } else {
-            for (field, given) in [("region", &provider.region), ("profile", &provider.profile)] {
-                if given.is_some() {
-                    tell(field, "is for the kind bedrock only", None);
-                }
-            }
-        }
-        if let Some(key) = &provider.api_key
-            && let Err(reason) = key.check()
-        {
-            tell("api_key", reason, Some("write {env: NAME} or {file: PATH}".to_owned()));
-        }
-        for (header, value) in &provider.headers {
-            let wrong = match value {
-                HeaderSpec::Secret(key) => key.check().err(),
-                HeaderSpec::Plain(_)
-                    if ["authorization", "x-api-key"].contains(&header.to_ascii_lowercase().as_str()) =>
-                {
-                    Some("is secret: write {env: NAME} or {file: PATH}")
-                }
-                HeaderSpec::Plain(_) => None,
-            };
-            if let Some(reason) = wrong {
-                tell(&format!("headers.{header}"), reason, None);
-            }
-        }
-        let minute = Duration::from_secs(60);
-        if provider.limits.max_wait.is_some_and(|wait| wait.0 > minute) {
-            tell("limits.max_wait", "must be at most 1m: a task that waits in the queue holds no worker", None);
-        }
-        if provider.check_every.is_some_and(|every| every.0 < Duration::from_secs(1) || every.0 > minute * 60) {
-            tell("check_every", "must be from 1s to 1h", None);
-        }
-        let breaker = provider.breaker.settings();
-        if breaker.cool_down.is_zero() {
-            tell("breaker.cool_down", "must be longer than nothing", None);
-        }
-        if breaker.max_cool_down < breaker.cool_down {
-            tell("breaker.max_cool_down", "must not be shorter than cool_down", None);
-        }
     }
 
     fn route_findings(&self, name: &str, route: &RouteSpec, findings: &mut Vec<Finding>) {
@@ -362,6 +289,77 @@ impl ModelsFile {
                 findings.push(Finding::new(path, "must be `provider/name`").hint(hint));
             }
         }
+    }
+}
+
+fn provider_findings(name: &str, provider: &ProviderSpec, findings: &mut Vec<Finding>) {
+    let path = format!("providers.{name}");
+    let mut tell = |field: &str, reason: &str, hint: Option<String>| {
+        let path = if field.is_empty() { path.clone() } else { format!("{path}.{field}") };
+        findings.push(Finding { path, reason: reason.to_owned(), hint });
+    };
+    if !is_name(name) {
+        tell("", NAME_RULE, None);
+    }
+    if IN_PROCESS.contains(&name) {
+        tell("", "runs in this process and cannot be defined", Some("choose another name".to_owned()));
+    }
+    match (&provider.base_url, provider.kind) {
+        (Some(url), _) => {
+            if let Err(reason) = usable_url(url) {
+                tell("base_url", reason, Some("write it as https://models.example/v1".to_owned()));
+            }
+        }
+        (None, Kind::OpenaiCompatible) => {
+            tell("base_url", "is required for this kind", Some("such as http://127.0.0.1:8000/v1".to_owned()));
+        }
+        (None, _) => {}
+    }
+    if provider.kind == Kind::Bedrock {
+        if provider.api_key.is_some() {
+            let hint = "leave it out: credentials come from AWS's usual places, see `profile`".to_owned();
+            tell("api_key", "is not for this kind", Some(hint));
+        }
+        if !provider.headers.is_empty() {
+            tell("headers", "are not for this kind: its requests are signed", None);
+        }
+    } else {
+        for (field, given) in [("region", &provider.region), ("profile", &provider.profile)] {
+            if given.is_some() {
+                tell(field, "is for the kind bedrock only", None);
+            }
+        }
+    }
+    if let Some(key) = &provider.api_key
+        && let Err(reason) = key.check()
+    {
+        tell("api_key", reason, Some("write {env: NAME} or {file: PATH}".to_owned()));
+    }
+    for (header, value) in &provider.headers {
+        let wrong = match value {
+            HeaderSpec::Secret(key) => key.check().err(),
+            HeaderSpec::Plain(_) if ["authorization", "x-api-key"].contains(&header.to_ascii_lowercase().as_str()) => {
+                Some("is secret: write {env: NAME} or {file: PATH}")
+            }
+            HeaderSpec::Plain(_) => None,
+        };
+        if let Some(reason) = wrong {
+            tell(&format!("headers.{header}"), reason, None);
+        }
+    }
+    let minute = Duration::from_secs(60);
+    if provider.limits.max_wait.is_some_and(|wait| wait.0 > minute) {
+        tell("limits.max_wait", "must be at most 1m: a task that waits in the queue holds no worker", None);
+    }
+    if provider.check_every.is_some_and(|every| every.0 < Duration::from_secs(1) || every.0 > minute * 60) {
+        tell("check_every", "must be from 1s to 1h", None);
+    }
+    let breaker = provider.breaker.settings();
+    if breaker.cool_down.is_zero() {
+        tell("breaker.cool_down", "must be longer than nothing", None);
+    }
+    if breaker.max_cool_down < breaker.cool_down {
+        tell("breaker.max_cool_down", "must not be shorter than cool_down", None);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can stand in the file of the models, and what is said about what cannot.
 
+use std::fmt::Write as _;
+
 use connect::models::{Discovery, ModelSettings, ModelsFile, discover_with};
 use domain::Usd;
 use llm::{Models, NodeHealth};
@@ -81,7 +83,7 @@ fn everything_that_is_wrong_is_told_with_its_place_and_what_would_be_right() {
     for (text, expected) in WRONG {
         let told = problems(text);
         for part in expected.iter().filter(|part| !told.contains(*part)) {
-            missing.push_str(&format!("{text}\n  lacks {part:?} in:\n{told}\n"));
+            let _ = writeln!(missing, "{text}\n  lacks {part:?} in:\n{told}");
         }
         assert!(told.lines().all(|line| line.starts_with("models.yml")), "{told}");
     }

@@ -7,6 +7,7 @@ mod decisions;
 mod dev;
 mod docs;
 mod home;
+mod models;
 mod run;
 mod screen;
 mod settings;
