@@ -200,7 +200,9 @@ impl Gates {
     /// Says what holds a task back.
     pub(crate) fn wait(&self, namespace: &Namespace, task: TaskId, now: i64) -> Option<GateWait> {
         let known = self.tasks.get(&task).filter(|known| known.standing == Standing::Held)?;
-        let closed = self.closed_at(known.class, known.order, now);
+        // The first of its class speaks for all of it, so that places in line have no gap.
+        let first = *self.classes[&known.class].held.first_key_value()?.0;
+        let closed = self.closed_at(known.class, first, now);
         let (name, room) = &self.rooms[&closed];
         if name.namespace != *namespace {
             return None;
@@ -216,7 +218,7 @@ impl Gates {
             gate: Gate { key: name.key.clone(), limit: limit.as_gate() },
             holders: room.holders.values().take(HOLDERS).copied().collect(),
             position: room.heads.iter().map(before).sum(),
-            until: room.opens_at(limit, known.order).and_then(Timestamp::from_timestamp_micros),
+            until: room.opens_at(limit, first).and_then(Timestamp::from_timestamp_micros),
         })
     }
 

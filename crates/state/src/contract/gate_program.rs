@@ -14,7 +14,7 @@ use super::Run;
 use super::gates::{running, starting};
 use super::program::search;
 use super::world::{MANY, World, failure, wait_timer};
-use crate::{AttemptFailed, Outcome, StateError, Transition};
+use crate::{AttemptFailed, LeaseBeat, Outcome, StateError, Transition};
 
 pub(super) const CASES: &[(&str, Run)] =
     &[("no_program_of_operations_exceeds_a_gate_or_leaves_somebody_waiting_for_ever", |w| Box::pin(programs(w)))];
@@ -182,6 +182,8 @@ impl Program<'_> {
             }
             Operation::Reap => {
                 let beats = state.leases().await.map_err(|error| error.to_string())?;
+                let mine = |beat: &LeaseBeat| self.tasks.iter().any(|known| known.id == beat.lease.task);
+                let beats = beats.into_iter().filter(mine).collect();
                 self.tasks.iter_mut().for_each(|known| known.lease = None);
                 self.heard(state.reap(beats, 100, now).await)?;
             }
@@ -259,7 +261,8 @@ impl Program<'_> {
     }
 
     fn hear(&mut self, transition: &Transition) {
-        self.announced.extend(transition.ready.iter().map(|ready| ready.task));
+        let mine = |task: &TaskId| self.tasks.iter().any(|known| known.id == *task);
+        self.announced.extend(transition.ready.iter().map(|ready| ready.task).filter(mine));
     }
 
     async fn task(&self, task: TaskId) -> Result<domain::Task, String> {
