@@ -13,3 +13,4 @@ mod screen;
 mod settings;
 mod submit;
 mod tasks;
+mod tools;
