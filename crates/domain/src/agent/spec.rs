@@ -104,7 +104,7 @@ impl std::fmt::Display for ExecutionMode {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, transform = name_or_settings)]
 pub struct ModelSpec {
-    /// `provider/name` such as `openai/gpt-5-mini` or `local/smollm2-135m-instruct`; `default` is what the platform found.
+    /// `provider/name` such as `openai/gpt-5-mini` or `local/smollm2-135m-instruct`, or a route of the operator's `models.yml`; `default` is what the platform found.
     #[schemars(length(min = 1, max = 200))]
     pub name: String,
     /// Models to try, in this order, when the first one fails; at most 8.

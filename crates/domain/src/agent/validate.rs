@@ -88,14 +88,17 @@ impl Rules {
         let sound = parts.is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
             && name.len() <= 200
             && name.chars().all(|c| c.is_ascii_graphic());
-        if name == "default" || sound {
+        let meant = closest(name, ["default"]);
+        // A route is named as agents are; whether there is one is known only where models are asked.
+        let route = meant.is_none() && AgentName::new(name).is_ok();
+        if name == "default" || sound || route {
             return;
         }
-        let hint = match closest(name, ["default"]) {
+        let hint = match meant {
             Some(meant) => format!("did you mean {meant}?"),
             None => "for example openai/gpt-5-mini".to_owned(),
         };
-        self.add(path, "must be `default` or `provider/name`", Some(hint));
+        self.add(path, "must be `default`, `provider/name` or a route", Some(hint));
     }
 
     fn tools(&mut self, tools: &[ToolSettings], known: &[&str]) {

@@ -42,7 +42,7 @@ fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let report = bad("\
 name: Not A Name
 execution_mode: autonomos
-model: gpt-5
+model: gpt 5
 tools: [http_requst, delegate]
 limits:
   max_steps: -1
@@ -54,7 +54,7 @@ retry: {max_attempts: many}
         "\
 a.yml:1:7: name: must match ^[a-z0-9][a-z0-9._-]{0,62}$ (lower-case letters, digits, dot, underscore and dash); write not-a-name
 a.yml:2:17: execution_mode: must be one of autonomous, collaborative, continuous; did you mean autonomous?
-a.yml:3:8: model.name: must be `default` or `provider/name`; for example openai/gpt-5-mini
+a.yml:3:8: model.name: must be `default`, `provider/name` or a route; for example openai/gpt-5-mini
 a.yml:4:8: delegates: is required by the tool delegate; name the agents that may be given work
 a.yml:4:9: tools[0].name: there is no such tool; did you mean http_request?
 a.yml:6:14: limits.max_steps: must be a whole number from 1 to 10000

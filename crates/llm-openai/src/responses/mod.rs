@@ -3,12 +3,14 @@
 
 mod answer;
 mod event;
+mod places;
 mod request;
 
 use async_trait::async_trait;
 use llm::{ChatAnswer, ChatModel, ChatRequest, DeltaSink, EmbedRequest, Embeddings, LlmError};
 use llm_http::{Asked, Complaint, ConfigError, Events, Failed, Flaw, LONGEST_CALL, Server, Spoken, WireNames, in_time};
 use reqwest::Url;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::{OpenAiConfig, WORDS};
@@ -17,6 +19,7 @@ use crate::features::LeftOut;
 use crate::models::list_models;
 use answer::Assembly;
 use event::Event;
+use places::Places;
 use request::{FEATURES, body};
 
 /// Speaks the responses protocol with one server.
@@ -71,13 +74,17 @@ impl Responses {
         let response = asked.send(self.server.post(&self.url, body)).await?;
         let mut stream = asked.listen(response, Events::new(limits.line_bytes), limits, request.idle_timeout).await?;
         let mut assembly = Assembly::new(limits.tool_calls);
+        let mut places = Places::default();
         while let Some(event) = stream.next().await? {
             if event.data.trim() == "[DONE]" {
                 stream.finish().await;
                 break;
             }
             // The parser's own message would repeat what the model said.
-            let event: Event = serde_json::from_str(&event.data).map_err(|_| asked.invalid(&Flaw::NotAChunk))?;
+            let not_a_chunk = |_| asked.invalid(&Flaw::NotAChunk);
+            let mut event: Value = serde_json::from_str(&event.data).map_err(not_a_chunk)?;
+            places.fill(&mut event);
+            let event: Event = serde_json::from_value(event).map_err(not_a_chunk)?;
             if let Some(error) = event.complaint() {
                 return Err(asked.broke_off(&Complaint::from_value(&error)));
             }

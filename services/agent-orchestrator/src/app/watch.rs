@@ -202,7 +202,7 @@ impl Watch {
             window: level.account.window,
             what: level.what.as_str().to_owned(),
             limit: level.what.show(level.limit),
-            used: level.what.show(level.spent.saturating_add(level.reserved)),
+            used: level.what.show(level.spent.saturating_add(level.reserved).saturating_add(level.asked)),
         }
     }
 

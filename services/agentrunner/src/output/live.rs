@@ -198,7 +198,10 @@ fn lines_of(step: &Step) -> Vec<Line> {
 
 fn nearly_used_up(warning: &BudgetEvent) -> Line {
     let BudgetEvent { account, used, limit, .. } = warning;
-    Line { mark: Mark::Trouble, text: format!("the budget {account} is nearly used up: {used} of {limit}") }
+    Line {
+        mark: Mark::Trouble,
+        text: format!("the budget {account} is nearly used up: {used} of {limit} are used or reserved"),
+    }
 }
 
 #[cfg(test)]
@@ -311,7 +314,7 @@ mod tests {
         ];
         assert_eq!(
             told(true, &events).1,
-            "… 10 % · page 1\n… 20 %\n! the budget agent/writer is nearly used up: $4.10 of $5.00\n"
+            "… 10 % · page 1\n… 20 %\n! the budget agent/writer is nearly used up: $4.10 of $5.00 are used or reserved\n"
         );
     }
 }
