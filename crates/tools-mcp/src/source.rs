@@ -84,11 +84,6 @@ impl McpTools {
         trial::call(self, name, arguments).await
     }
 
-    /// The declared servers by name, and the tools of each that are usable now.
-    pub fn declared(&self) -> BTreeMap<String, Vec<String>> {
-        self.servers.iter().map(|(name, server)| (name.clone(), server.usable())).collect()
-    }
-
     fn server(&self, name: &str) -> Result<&Arc<Server>, ApproveError> {
         let unknown = || ApproveError::UnknownServer { name: name.chars().take(80).collect() };
         self.servers.get(name).ok_or_else(unknown)

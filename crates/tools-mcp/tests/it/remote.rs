@@ -132,7 +132,7 @@ async fn answer(State(room): State<Arc<Room>>, method: Method, uri: Uri, headers
         "/authorize" => {
             let query: HashMap<String, String> =
                 url::Url::parse(&format!("{}{uri}", room.at)).unwrap().query_pairs().into_owned().collect();
-            *room.challenge.lock().unwrap() = query["code_challenge"].clone();
+            room.challenge.lock().unwrap().clone_from(&query["code_challenge"]);
             assert_eq!(
                 (query["code_challenge_method"].as_str(), query["resource"].as_str()),
                 ("S256", format!("{}/mcp", room.at).as_str())
