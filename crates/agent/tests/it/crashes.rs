@@ -113,3 +113,36 @@ async fn a_budget_that_is_raised_by_and_by_is_never_exceeded_whenever_the_worker
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_orderly_stop_leaves_no_call_unknown_whenever_it_comes() {
+    let mut moments = 0;
+    loop {
+        let world = World::new();
+        let actor = Actor::new(|request| match turn(request) {
+            0 => Act::calls(&[("pay", json!({ "amount": 5 })), ("count", json!({}))]),
+            _ => Act::says("done"),
+        });
+        world.model("first", actor);
+        let spec = json!({ "model": { "name": "first/m", "max_output_tokens": 20 }, "tools": ["pay", "count"],
+            "budget": { "model_calls": 2, "tool_calls": 2 } });
+        world.publish("agent", spec).await;
+        let task = world.submit("agent").await;
+        let stopped = world.run_until_stopped(task, moments).await;
+        if world.task(task).await.status == TaskStatus::Queued {
+            world.run(task).await;
+        }
+        // Nothing is cut off, so that a budget without anything to spare is enough.
+        world.ended(task, TaskStatus::Succeeded).await;
+        let unknown =
+            world.journal(task).await.into_iter().filter(
+                |step| matches!(&step.body, StepBody::Tool(tool) if tool.outcome == domain::ToolOutcome::Unknown),
+            );
+        assert_eq!((world.bank.payments().len(), unknown.count()), (1, 0), "stopped after {moments} waits");
+        if !stopped {
+            break;
+        }
+        moments += 1;
+    }
+    assert!(moments > 4, "it was stopped at {moments} moments only");
+}

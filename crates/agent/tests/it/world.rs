@@ -286,6 +286,25 @@ impl World {
         end
     }
 
+    /// Runs a task, and has its worker stop in order when the task has waited so often; true when that came.
+    pub(crate) async fn run_until_stopped(&self, task: TaskId, mut waits: u32) -> bool {
+        let claimed = self.claim(task).await;
+        let control = RunControl::default();
+        let mut run = Box::pin(self.driver.run(claimed, &control));
+        std::future::poll_fn(|context| {
+            let polled = run.as_mut().poll(context);
+            if polled.is_pending() {
+                match waits.checked_sub(1) {
+                    Some(left) => waits = left,
+                    None => control.release.cancel(),
+                }
+            }
+            polled
+        })
+        .await;
+        control.release.is_cancelled()
+    }
+
     /// How the accounts of a task stand.
     pub(crate) async fn levels(&self, task: TaskId) -> Vec<domain::BudgetLevel> {
         self.state.budget(&namespace(), task, self.clock.now()).await.expect("the record answers")

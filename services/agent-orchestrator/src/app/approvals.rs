@@ -161,6 +161,7 @@ impl Tasks {
                 let from = Some(by.to_owned());
                 let signal = Signal { name, value: value.clone(), from, key, at: self.inner.clock.now() };
                 let transition = self.inner.state.signal(namespace, task.id, signal).await?;
+                failpoint::hit("C23");
                 self.inner.announcer.transition(namespace, &transition).await;
             }
         }

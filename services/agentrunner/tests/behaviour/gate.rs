@@ -73,10 +73,22 @@ async fn answer(
     after: &[u8],
     mut opened: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
+    if body_of(&mut socket).await?.is_none() {
+        return Ok(());
+    }
+    socket.write_all(first).await?;
+    // The sender lives as long as the test.
+    let _ = opened.wait_for(|open| *open).await;
+    socket.write_all(after).await?;
+    socket.shutdown().await
+}
+
+/// Reads a request and returns its body; none when the client left before its end.
+pub(crate) async fn body_of(socket: &mut TcpStream) -> std::io::Result<Option<String>> {
     let mut request = Vec::new();
     loop {
         if socket.read_buf(&mut request).await? == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let text = String::from_utf8_lossy(&request);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
@@ -85,12 +97,7 @@ async fn answer(
             .lines()
             .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
         if body.len() >= length.unwrap_or(0) {
-            break;
+            return Ok(Some(body.to_owned()));
         }
     }
-    socket.write_all(first).await?;
-    // The sender lives as long as the test.
-    let _ = opened.wait_for(|open| *open).await;
-    socket.write_all(after).await?;
-    socket.shutdown().await
 }

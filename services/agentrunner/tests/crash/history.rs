@@ -43,13 +43,77 @@ pub(crate) fn check_journal(task: &Told, problems: &mut Vec<String>) {
         }
         last = last.max(epoch);
     }
+    // That a person allowed a call is no outcome of it.
     let mut ended: BTreeMap<&str, u32> = BTreeMap::new();
-    for step in task.steps("tool").chain(task.steps("resolved")) {
+    for step in task.steps("tool").chain(task.steps("resolved").filter(|step| decision(step).is_none())) {
         *ended.entry(step["call_id"].as_str().unwrap_or("?")).or_default() += 1;
     }
     for (call, count) in ended.into_iter().filter(|(_, count)| *count > 1) {
         problems.push(format!("{id}: call {call} has {count} outcomes"));
     }
+}
+
+/// Whether a step says that a person allowed a call.
+fn decision(step: &Value) -> Option<bool> {
+    step["by"]["value"].get("approved")?.as_bool()
+}
+
+/// Every call that was made was allowed before it, by one decision of this person.
+pub(crate) fn check_approved(task: &Told, by: &str, problems: &mut Vec<String>) {
+    let id = task.id();
+    let decided: Vec<&Value> = task.steps("resolved").filter(|step| decision(step).is_some()).collect();
+    match decided[..] {
+        [step] if decision(step) == Some(true) && step["by"]["from"] == by => {
+            let begun = task.steps("tool_started").map(|mark| mark["seq"].as_u64());
+            if !begun.into_iter().all(|at| at > step["seq"].as_u64()) {
+                problems.push(format!("{id}: the call began before it was allowed"));
+            }
+        }
+        _ => problems.push(format!("{id}: not one decision of {by} but {decided:?}")),
+    }
+    if task.steps("tool_started").count() != 1 {
+        problems.push(format!("{id}: not one mark of its call"));
+    }
+}
+
+/// What the journals of tasks say that was used: tokens and answers.
+pub(crate) fn journaled<'a>(tasks: impl IntoIterator<Item = &'a Told>) -> (u64, u64) {
+    let mut used = (0, 0);
+    for task in tasks {
+        for step in task.steps("model") {
+            let count = |what: &str| step["usage"][what].as_u64().unwrap_or(0);
+            used = (used.0 + count("input_tokens") + count("output_tokens"), used.1 + 1);
+        }
+    }
+    used
+}
+
+/// How the budget of one task stands at its end: all of it is settled, no more is spent than is allowed, and no less than
+/// its journal says. Returns the model calls that are spent beyond those of the journal.
+pub(crate) fn check_budget(task: &Told, accounts: &Value, problems: &mut Vec<String>) -> u64 {
+    let id = task.id();
+    let name = format!("task/{id}");
+    let account = accounts.as_array().into_iter().flatten().find(|account| account["account"] == name.as_str());
+    let Some(account) = account else {
+        problems.push(format!("{id}: no account in {accounts}"));
+        return 0;
+    };
+    let of = |part: &str, what: &str| account[part][what].as_u64();
+    for what in ["model_calls", "tool_calls"] {
+        if of("reserved", what) != Some(0) || of("spent", what) > of("limit", what) {
+            problems.push(format!("{id}: {what} do not add up: {account}"));
+        }
+    }
+    let marks = task.steps("tool_started").count() as u64;
+    if of("spent", "tool_calls") < Some(marks) {
+        problems.push(format!("{id}: {marks} calls were begun, but: {account}"));
+    }
+    let (_, answers) = journaled([task]);
+    let spent = of("spent", "model_calls").unwrap_or(0);
+    if spent < answers {
+        problems.push(format!("{id}: {answers} answers are journaled, but: {account}"));
+    }
+    spent.saturating_sub(answers)
 }
 
 /// The task succeeded with exactly these numbers of model answers and tool outcomes: nothing ran again.

@@ -156,12 +156,17 @@ impl Platform {
 const AGENTS: &[(&str, &str)] = &[
     (
         "keyed.yml",
-        "name: keyed\nmodel: scripted/keyed\ntools:\n  - name: http_request\n    allow: [\"SINK\"]\n  - delegate\n  - wait\ndelegates: [child]\n",
+        "name: keyed\nmodel: scripted/keyed\ntools:\n  - name: http_request\n    allow: [\"SINK\"]\n  - delegate\n  - wait\ndelegates: [child]\nbudget: {per_hour: {tokens: 10000000, model_calls: 10000, tool_calls: 10000}}\n",
     ),
     ("child.yml", "name: child\nmodel: scripted/child\n"),
+    // Enough for its two answers and one that a crash cuts off; its call is paid once for ever.
     (
         "once.yml",
-        "name: once\nmodel: scripted/once\ntools:\n  - name: http_request\n    allow: [\"SINK\"]\n    effect: once\n    on_unknown: fail\n",
+        "name: once\nmodel: scripted/once\ntools:\n  - name: http_request\n    allow: [\"SINK\"]\n    effect: once\n    on_unknown: fail\nbudget: {model_calls: 3, tool_calls: 1}\nqueue: {concurrency: 2}\n",
+    ),
+    (
+        "approved.yml",
+        "name: approved\nmodel: scripted/approved\ntools:\n  - name: http_request\n    allow: [\"SINK\"]\n    effect: once\n    on_unknown: fail\n    approval: always\nbudget: {model_calls: 3, tool_calls: 1}\n",
     ),
     ("asker.yml", "name: asker\nmodel: scripted/asker\ntools: [ask]\n"),
     ("slow.yml", "name: slow\nmodel: scripted/slow\n"),
@@ -176,6 +181,10 @@ const SCRIPTS: &[(&str, &str)] = &[
     (
         "once.yml",
         "turns:\n  - text: Paying.\n    tool_calls:\n      - {name: http_request, arguments: {method: POST, url: \"http://SINK/once\", body: pay}}\n  - text: Paid.\n",
+    ),
+    (
+        "approved.yml",
+        "turns:\n  - text: May it be paid?\n    tool_calls:\n      - {name: http_request, arguments: {method: POST, url: \"http://SINK/once/approved\", body: pay}}\n  - text: Paid.\n",
     ),
     (
         "asker.yml",
