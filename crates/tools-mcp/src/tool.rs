@@ -106,12 +106,13 @@ pub(crate) fn failed(lost: Lost, spec: &ToolSpec) -> ToolError {
     match lost {
         Lost::Error { code, message } => ToolError::new("server_error", format!("{message} (code {code})")),
         Lost::Gone(reason) if spec.effect == Effect::None => {
-            ToolError::new("connection_lost", format!("no answer: {reason}"))
+            ToolError::new("connection_lost", format!("no answer: {reason}")).unknown()
         }
         Lost::Gone(reason) => ToolError::new(
             "connection_lost",
             format!("no answer, and whether the call happened is not known: {reason}"),
-        ),
+        )
+        .unknown(),
     }
 }
 

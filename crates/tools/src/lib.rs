@@ -110,11 +110,20 @@ pub struct ToolError {
     pub code: &'static str,
     /// What happened, in words for a model.
     pub message: String,
+    /// Nobody knows whether the call happened: it was sent, and no whole answer came. For a `once` tool this is the outcome
+    /// `unknown`, and not an error after which a model may try again.
+    pub unknown: bool,
 }
 
 impl ToolError {
     /// Makes an error.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), unknown: false }
+    }
+
+    /// The same for a call of which nobody knows whether it happened.
+    #[must_use]
+    pub fn unknown(self) -> Self {
+        Self { unknown: true, ..self }
     }
 }

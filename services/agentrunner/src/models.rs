@@ -168,7 +168,7 @@ pub mod pull {
         let mut bar = Bar::new(stderr);
         let options = PullOptions::from_env();
         pull_url(&Cache::from_env(), name, source, sha256, &options, &mut |progress| {
-            bar.show(progress.what, progress.done, progress.total)
+            bar.show(progress.what, progress.done, progress.total);
         })
         .await
     }

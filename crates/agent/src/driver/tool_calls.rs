@@ -146,12 +146,16 @@ async fn call<'a>(
         workspace,
     };
     let limit = allowed.spec.timeout.min(left);
+    let once = allowed.spec.effect == Effect::Once;
     let replied = tokio::time::timeout(limit, allowed.tool.call(&context, call.arguments.clone())).await;
     let duration_ms = clock.monotonic().saturating_sub(started).as_millis() as u64;
     let (called, outcome) = match replied {
         Ok(Ok(ToolReply::Done(value))) => (Called::Done(ToolOutcome::Ok(value)), "ok"),
         Ok(Ok(ToolReply::Wait(request))) => (Called::Wait(request), "wait"),
         Ok(Ok(ToolReply::Send { agent, input })) => (Called::Send(agent, input), "send"),
+        // A model that is told of an error tries again: for a call that must not be repeated, that would be the repetition.
+        Ok(Err(error)) if error.unknown && once => (Called::Done(ToolOutcome::Unknown), "unknown"),
+        Err(_) if once => (Called::Done(ToolOutcome::Unknown), "unknown"),
         Ok(Err(error)) => (Called::Done(ToolOutcome::Error(format!("{}: {}", error.code, error.message))), "error"),
         Err(_) => {
             let text = format!("timeout: no answer within {}", domain::HumanDuration(limit));

@@ -54,6 +54,8 @@ pub(super) struct Tracked {
     pub(super) state: CallState,
     pub(super) approved: Option<u32>,
     pub(super) edited: bool,
+    /// How often it was made without anybody knowing what came of it.
+    pub(super) unknown: u32,
 }
 
 /// What the end of a wait means for its call.
@@ -68,7 +70,7 @@ pub(super) enum Ended {
 
 impl Tracked {
     pub(super) fn new(call: ToolCall) -> Self {
-        Self { call, state: CallState::Pending { started: false }, approved: None, edited: false }
+        Self { call, state: CallState::Pending { started: false }, approved: None, edited: false, unknown: 0 }
     }
 
     pub(super) fn pending(&self, answer_seq: u32, index: usize, started: bool) -> PendingCall {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::budget::Grants;
 use super::calls::{CallState, Ended, PendingCall, Tracked};
 use super::conversation::{opening, outcome, rejection, resolution};
-use super::{MAX_REJECTIONS, Rules, approval};
+use super::{MAX_REJECTIONS, MAX_UNKNOWN, Rules, approval};
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +189,7 @@ impl History {
                 ToolOutcome::Unknown => {
                     if let Some(call) = self.call_mut(&step.call_id) {
                         call.state = CallState::Unknown { probed: false };
+                        call.unknown += 1;
                     }
                 }
                 known => {
@@ -273,6 +274,10 @@ impl History {
             match &call.state {
                 CallState::Done(_) => {}
                 CallState::Unknown { probed } => match rules.unknown_policy(name) {
+                    // A call that never tells what came of it would be made for ever.
+                    UnknownPolicy::Retry | UnknownPolicy::Probe if call.unknown > MAX_UNKNOWN => {
+                        park.push(call.ask_about());
+                    }
                     UnknownPolicy::Retry => run.push(pending(true)),
                     UnknownPolicy::Fail => {
                         let message = format!("nobody knows whether {name} ({id}) happened");

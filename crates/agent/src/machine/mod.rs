@@ -24,6 +24,8 @@ pub use rules::Rules;
 
 /// How often an answer that does not match `output_schema` (or is empty) is sent back to the model.
 pub const MAX_REJECTIONS: u32 = 2;
+/// How often a call may end without anybody knowing what came of it before a person is asked, whatever its policy says.
+pub const MAX_UNKNOWN: u32 = 3;
 /// The signal that tells whether a `once` call that was cut off had happened.
 pub const OUTCOME_SIGNAL: &str = "outcome_unknown";
 /// The value of that signal which has the call made again.

@@ -239,6 +239,27 @@ async fn a_stopping_worker_gives_its_task_back_at_no_cost() {
 }
 
 #[tokio::test]
+async fn a_once_call_that_does_not_answer_in_time_is_unknown_and_not_an_error_to_try_again_after() {
+    for (policy, expected, calls) in
+        [("fail", RunEnd::Failed, 1), ("ask", RunEnd::Parked, 1), ("retry", RunEnd::Parked, 4)]
+    {
+        let world = World::new();
+        let hang = "turns: [{tool_calls: [{name: count, arguments: {hang: true}}]}, {text: done}]";
+        let spec =
+            json!({ "tools": [{ "name": "count", "effect": "once", "on_unknown": policy, "timeout": "100ms" }] });
+        world.agent("pays", spec, hang).await;
+        let task = world.submit("pays").await;
+        assert_eq!(world.run(task).await, expected, "{policy}");
+        assert_eq!(world.counter.calls.load(Ordering::SeqCst), calls, "{policy}");
+        let unknown =
+            world.journal(task).await.into_iter().filter(
+                |step| matches!(&step.body, StepBody::Tool(tool) if tool.outcome == domain::ToolOutcome::Unknown),
+            );
+        assert_eq!(unknown.count() as u32, calls, "{policy}");
+    }
+}
+
+#[tokio::test]
 async fn a_once_call_that_was_cut_off_is_not_repeated() {
     for (policy, expected) in [("fail", RunEnd::Failed), ("ask", RunEnd::Parked), ("retry", RunEnd::Succeeded)] {
         let world = World::new();

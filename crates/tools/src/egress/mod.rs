@@ -105,6 +105,8 @@ pub enum EgressError {
     Connection {
         /// Why.
         reason: String,
+        /// Whether the request may have reached its destination.
+        sent: bool,
     },
 }
 
@@ -192,7 +194,10 @@ impl Egress {
             request = request.body(body);
         }
         let sent = PINNED.scope(Arc::clone(&to.addresses), request.send()).await;
-        sent.map_err(|error| EgressError::Connection { reason: root_cause(&error.without_url()) })
+        sent.map_err(|error| {
+            let sent = !error.is_connect() && !error.is_builder();
+            EgressError::Connection { reason: root_cause(&error.without_url()), sent }
+        })
     }
 }
 

@@ -114,7 +114,7 @@ impl Tool for HttpRequest {
         let settings = context.agent.tools.iter().find(|tool| tool.name == NAME);
         let timeout = settings.and_then(|tool| tool.timeout).map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
         tokio::time::timeout(timeout, self.run(context, arguments)).await.unwrap_or_else(|_| {
-            Err(ToolError::new("timeout", format!("no complete answer within {}", HumanDuration(timeout))))
+            Err(ToolError::new("timeout", format!("no complete answer within {}", HumanDuration(timeout))).unknown())
         })
     }
 }
@@ -143,7 +143,7 @@ async fn reply(response: Response, moved_to: Option<&Destination>) -> Result<Too
     let headers: HeaderMap = response.headers().clone();
     let body = body::read(response).await.map_err(|error| {
         let reason = root_cause(&error.without_url());
-        ToolError::new("connection_failed", format!("the answer broke off: {reason}"))
+        ToolError::new("connection_failed", format!("the answer broke off: {reason}")).unknown()
     })?;
     let mut answer = json!({
         "status": status,
@@ -168,6 +168,7 @@ impl From<EgressError> for ToolError {
             EgressError::Unavailable { .. } => "unavailable",
             EgressError::Connection { .. } => "connection_failed",
         };
-        Self::new(code, error.to_string())
+        let unknown = matches!(error, EgressError::Connection { sent: true, .. });
+        Self { unknown, ..Self::new(code, error.to_string()) }
     }
 }
