@@ -61,10 +61,19 @@ pub struct ToolPrice {
 }
 
 impl ToolPrice {
-    /// What a call with these arguments costs. An argument that is no number above zero counts as nothing.
+    /// What a call with these arguments costs. An argument that is no price counts as nothing; see `is_named`.
     pub fn of(&self, arguments: &Value) -> Usd {
-        let named = self.argument.as_deref().and_then(|pointer| arguments.pointer(pointer)).and_then(Value::as_f64);
-        self.usd.saturating_add(named.map(Usd::from_dollars).unwrap_or_default())
+        self.usd.saturating_add(self.named(arguments).map(Usd::from_dollars).unwrap_or_default())
+    }
+
+    /// Tells whether the arguments say what the call costs, where they must: as a number, nothing or more.
+    pub fn is_named(&self, arguments: &Value) -> bool {
+        self.argument.is_none() || self.named(arguments).is_some()
+    }
+
+    fn named(&self, arguments: &Value) -> Option<f64> {
+        let dollars = arguments.pointer(self.argument.as_deref()?)?.as_f64()?;
+        (dollars.is_finite() && dollars >= 0.0).then_some(dollars)
     }
 }
 

@@ -163,7 +163,12 @@ impl Toolbox {
         })?;
         let problems: Vec<String> =
             tool.validator.iter_errors(arguments).take(MAX_PROBLEMS).map(|error| describe(&error)).collect();
-        if problems.is_empty() {
+        if problems.is_empty() && !tool.spec.price.is_named(arguments) {
+            // A call that hides its price would pass both the budget and the person who is asked above a price.
+            let place = tool.spec.price.argument.as_deref().unwrap_or_default();
+            let problems = format!("{place}: must say what the call costs in US dollars, as a number of 0 or more");
+            Err(Refusal::Arguments { name: name.to_owned(), problems })
+        } else if problems.is_empty() {
             Ok(tool)
         } else {
             Err(Refusal::Arguments { name: name.to_owned(), problems: problems.join("; ") })
@@ -268,6 +273,25 @@ mod tests {
         assert_eq!((spec.effect, spec.on_unknown), (Effect::Once, UnknownPolicy::Fail));
         assert_eq!(spec.timeout, std::time::Duration::from_secs(5));
         assert_eq!(toolbox.get("echo").expect("known").spec.effect, Effect::None);
+    }
+
+    #[test]
+    fn a_call_that_hides_what_it_costs_is_refused() {
+        let toolbox = toolbox(&json!([{ "name": "echo", "cost_argument": "/text", "approval_above_usd": 5 }]));
+        for text in [json!("1000"), json!(null), json!([1])] {
+            assert!(toolbox.check("echo", &json!({ "text": text })).is_err(), "{text}");
+        }
+        let mut toolkit = Toolkit::default();
+        toolkit.add("shaped", Arc::new(Shaped(json!({ "type": "object" }))));
+        let toolbox = toolkit
+            .for_agent(&agent(json!({ "name": "a", "tools": [{ "name": "shaped", "cost_argument": "/amount" }] })));
+        for amount in [json!("7"), json!(-1), json!(null), json!({ "usd": 7 })] {
+            let refusal = toolbox.check("shaped", &json!({ "amount": amount })).err().expect("refused").to_string();
+            assert!(refusal.contains("/amount: must say what the call costs"), "{refusal}");
+        }
+        assert!(toolbox.check("shaped", &json!({})).is_err(), "a price that is left out");
+        assert!(toolbox.check("shaped", &json!({ "amount": 7.5 })).is_ok());
+        assert!(toolbox.check("shaped", &json!({ "amount": 0 })).is_ok());
     }
 
     #[test]

@@ -257,7 +257,8 @@ pub struct ToolSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, range(min = 0, max = 1_000_000))]
     pub cost_usd: Option<f64>,
-    /// The argument that says what a call costs in US dollars, beside `cost_usd`, as a JSON Pointer such as `/amount`.
+    /// The argument that says what a call costs in US dollars, beside `cost_usd`, as a JSON Pointer such as `/amount`. A call
+    /// where it is no number of 0 or more is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, length(min = 1, max = 200))]
     pub cost_argument: Option<String>,
