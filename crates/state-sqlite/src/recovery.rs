@@ -27,8 +27,9 @@ pub(crate) fn recover(tx: &Tx<'_>) -> Written<usize> {
         }
     }
     budget::forfeit_all(tx)?;
+    let called = gates::called(tx)?;
     tx.clear_announcements()?;
-    gates::recover(tx, &keys)?;
+    gates::recover(tx, keys.iter().copied().chain(called), now)?;
     // A claim may have been answered without ever becoming durable: its epoch is not given again, or what its worker
     // had streamed would pass for what the next one says.
     tx.execute("UPDATE tasks SET epoch = epoch + 1 WHERE status < 3 AND status = 0", [])?;

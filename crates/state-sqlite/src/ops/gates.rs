@@ -55,15 +55,25 @@ impl Tx<'_> {
     }
 }
 
-/// Holds back what was running when the store was left, so that it takes its turn by its priority and age.
-pub(crate) fn recover(tx: &Tx<'_>, keys: &[i64]) -> Written<()> {
+/// Finds the tasks that were called, or announced for the first time, and that nobody had claimed for good.
+pub(crate) fn called(tx: &Tx<'_>) -> Written<Vec<i64>> {
+    let sql = "SELECT key FROM tasks WHERE status < 3 AND status = 0 AND announced_at IS NOT NULL \
+         AND announced_at < ?1 AND terms IS NOT NULL ORDER BY key";
+    tx.keys(sql, params![HELD])
+}
+
+/// Holds back what was running or called when the store was left, so that it takes its turn by its priority and age.
+pub(crate) fn recover(tx: &Tx<'_>, keys: impl IntoIterator<Item = i64>, now: Timestamp) -> Written<()> {
     for key in keys {
-        let sql = "SELECT terms FROM tasks WHERE key = ?1 AND status = 0 AND announced_at IS NULL AND run_at IS NULL";
+        let sql = "SELECT terms, started_at IS NOT NULL FROM tasks \
+             WHERE key = ?1 AND status = 0 AND announced_at IS NULL AND (run_at IS NULL OR run_at <= ?2)";
         let mut statement = tx.statement(sql)?;
-        let mut found = statement.query(params![key])?;
+        let mut found = statement.query(params![key, micros(now)])?;
         let Some(row) = found.next()? else { continue };
         let terms: Terms = rows::json_or_none(row, 0, "terms")?.unwrap_or_default();
-        if terms.gates.iter().any(|gate| matches!(gate.limit, GateLimit::Running { .. })) {
+        let started: bool = row.get(1)?;
+        let concerns = |limit| !started || matches!(limit, GateLimit::Running { .. });
+        if terms.gates.iter().any(|gate| concerns(gate.limit)) {
             tx.execute("UPDATE tasks SET announced_at = ?2 WHERE key = ?1", params![key, HELD])?;
         }
     }

@@ -67,6 +67,32 @@ async fn limits_hold_after_the_store_is_opened_anew_and_whoever_ran_goes_first()
 }
 
 #[tokio::test]
+async fn whoever_was_called_when_the_store_was_left_keeps_its_turn() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), clock());
+    for gates in [[running(1)], [starting(1, 20)]] {
+        let gates = gates.map(|gate| Gate { key: format!("{:?}", gate.limit), ..gate });
+        let store = open(dir.path(), &clock);
+        let holder = submit(&store, &clock, &gates, 5).await;
+        let lease = claim(&store, holder, &clock).await.expect("claimed");
+        let (next, last) = (submit(&store, &clock, &gates, 5).await, submit(&store, &clock, &gates, 5).await);
+        assert!(claim(&store, next, &clock).await.is_none() && claim(&store, last, &clock).await.is_none());
+        let transition = store.finish(lease, success(&clock)).await.expect("finished");
+        clock.advance(Duration::from_secs(21));
+        let called = [ready(&transition), due(&store, &clock).await].concat();
+        assert_eq!(called, [next]);
+        let store = reopen(store, dir.path(), &clock).await;
+        assert_eq!(due(&store, &clock).await, [next]);
+        assert!(claim(&store, last, &clock).await.is_none());
+        let lease = claim(&store, next, &clock).await.expect("claimed");
+        store.finish(lease, success(&clock)).await.expect("finished");
+        clock.advance(Duration::from_secs(21));
+        let lease = claim(&store, last, &clock).await.expect("claimed");
+        store.finish(lease, success(&clock)).await.expect("finished");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn starts_are_remembered_and_forgotten() {
     let (dir, clock) = (tempfile::tempdir().expect("a directory"), clock());
     let gates = [starting(2, 60)];
