@@ -178,6 +178,9 @@ async fn every_documented_operation_exists_and_none_fails() {
                 .replace("{thread_id}", "0195d3a0-5c5e-7c3a-9f5d-2f6a1f0b7c11")
                 .replace("{scope}", "notes")
                 .replace("{version}", "1")
+                .replace("{call_id}", "call-0-0")
+                .replace("{server}", "files")
+                .replace("{*name}", "report.md")
                 .replace("{name}", "my-agent")
                 .replace("{agent}", "my-agent")
                 .replace("{key}", "k");
