@@ -15,6 +15,14 @@ pub enum LlmError {
         /// How long it asked us to wait, within our own bounds.
         retry_after: Option<Duration>,
     },
+    /// It was not asked: all places that we have at it are taken, its rate is used up, or it wants to be left alone for now.
+    #[error("{model} has no place free")]
+    Busy {
+        /// Who.
+        model: String,
+        /// When a place may be free.
+        retry_after: Option<Duration>,
+    },
     /// No answer, or no further piece of one, in time.
     #[error("{model} was silent for {millis} ms")]
     Timeout {
@@ -69,7 +77,7 @@ impl LlmError {
     /// The failure that a task ends with when nothing helps.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::RateLimited { .. } => FailureKind::RateLimited,
+            Self::RateLimited { .. } | Self::Busy { .. } => FailureKind::RateLimited,
             Self::Timeout { .. } => FailureKind::ModelTimeout,
             Self::Unavailable { .. } => FailureKind::ModelUnavailable,
             Self::Refused { .. } | Self::Unknown { .. } => FailureKind::ModelRefused,
@@ -81,7 +89,9 @@ impl LlmError {
     /// How long the provider asked us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::RateLimited { retry_after, .. }
+            | Self::Busy { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

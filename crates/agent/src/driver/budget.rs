@@ -114,6 +114,7 @@ pub(super) fn used_by(error: &LlmError, spoken: SpokenBytes, planned: Planned, c
     let unbilled = matches!(
         error,
         LlmError::RateLimited { .. }
+            | LlmError::Busy { .. }
             | LlmError::Unavailable { .. }
             | LlmError::Refused { .. }
             | LlmError::Unknown { .. }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use domain::{
     Delta, EventBody, Failure, FailureKind, FinishReason, ModelStep, ModelTry, OnLimit, StepBody, ToolCall, Usage,
+    Wait, WaitFor,
 };
 use llm::{Candidate, ChatAnswer, ChatRequest, LlmError};
 use state::ReserveId;
@@ -18,6 +19,12 @@ use crate::machine::{BUDGET_CALLS, shortage_of};
 const ASK_AGAIN: u32 = 2;
 /// The longest id of a call that is taken from a model.
 const MAX_CALL_ID: usize = 128;
+
+/// How the names of waits begin that are for a place at a model; the number of the step that it will answer in follows.
+const PLACE_CALLS: &str = "model@";
+/// How long a task waits for a place at least and at most before it looks again.
+const LEAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What became of one model.
 enum Asked {
@@ -40,6 +47,7 @@ impl Run<'_> {
     pub(super) async fn call_model(&mut self) -> Result<Option<RunEnd>, Leave> {
         let mut question = self.question().await?;
         let mut failed: Option<LlmError> = None;
+        let mut busy = None;
         let mut forbidden: Option<Failure> = None;
         let mut too_dear: Option<Box<domain::BudgetLevel>> = None;
         for candidate in self.candidates(&mut failed) {
@@ -62,7 +70,13 @@ impl Run<'_> {
             match self.ask(&candidate, &mut question, planned).await? {
                 Asked::Answered => return Ok(None),
                 Asked::Parked(end) => return Ok(Some(end)),
-                Asked::Silent(error) => failed = Some(error),
+                Asked::Silent(error) => {
+                    if let LlmError::Busy { retry_after, .. } = &error {
+                        let wait = retry_after.unwrap_or_default();
+                        busy = Some(busy.map_or(wait, |other: std::time::Duration| other.min(wait)));
+                    }
+                    failed = Some(error);
+                }
                 Asked::NotAllowed(failure) => {
                     self.skip(&candidate, &failure);
                     forbidden = Some(failure);
@@ -80,6 +94,9 @@ impl Run<'_> {
                 }
             }
         }
+        if let (Some(wait), None) = (busy, &forbidden) {
+            return self.park_for_place(wait).await.map(Some);
+        }
         Err(match (failed, forbidden) {
             // What another attempt may mend is tried again before a budget ends the task.
             (Some(error), forbidden) if error.kind().retryable() || forbidden.is_none() => {
@@ -89,6 +106,17 @@ impl Run<'_> {
             (_, Some(failure)) => Leave::Failure { failure, retry_after: None },
             (..) => Leave::failure(FailureKind::Internal, "the agent names no model"),
         })
+    }
+
+    /// Releases the worker until the model may have a place. Nothing was tried, so it costs no attempt.
+    async fn park_for_place(&mut self, wait: std::time::Duration) -> Result<RunEnd, Leave> {
+        self.keep_tries();
+        // Many tasks wait for the same place: they come back one after another instead of all at once.
+        let jitter = f64::from(self.driver.parts.ids.uuid().as_bytes()[15]) / 255.0;
+        let wait = wait.max(LEAST_WAIT).mul_f64(1.0 + jitter).min(LONGEST_WAIT);
+        let at = self.now() + chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
+        let call_id = format!("{PLACE_CALLS}{}", self.history.next_seq());
+        self.park(vec![Wait { call_id, on: WaitFor::Timer { at }, expires_at: None, default: None }]).await
     }
 
     /// The models to ask, in their order, each once. Names behind which there is none are tries that failed.

@@ -1,5 +1,7 @@
 //! Which model is asked, what becomes of those that gave no answer, and what a request carries.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use agent::RunEnd;
 use domain::{FailureKind, FinishReason, Image, Message, Reasoning, StepBody, TaskStatus, Usage};
 use llm::{LlmError, ModelTerms};
@@ -90,6 +92,43 @@ async fn a_refusal_that_is_not_billed_uses_nothing() {
     let step = model_step(&world.journal(task).await);
     assert_eq!(step.tries[0].usage, Usage::default());
     assert_eq!(step.total_usage(), step.usage);
+}
+
+#[tokio::test]
+async fn a_task_waits_for_a_place_at_its_model_without_a_worker_and_loses_no_attempt() {
+    let world = World::new();
+    let full = AtomicU32::new(6);
+    let first = Actor::new(move |_| {
+        if full.fetch_sub(1, Ordering::SeqCst) > 1 {
+            let retry_after = Some(std::time::Duration::from_secs(2));
+            return Act::breaks(LlmError::Busy { model: "first/m".to_owned(), retry_after });
+        }
+        Act::says("at last")
+    });
+    world.model("first", first);
+    world.publish("patient", json!({ "model": "first/m", "retry": { "max_attempts": 1 } })).await;
+    let task = world.submit("patient").await;
+    for _ in 0..5 {
+        assert_eq!(world.run(task).await, RunEnd::Parked);
+        let waiting = world.ended(task, TaskStatus::Waiting).await;
+        assert_eq!(waiting.attempt, 0);
+        world.clock.advance(std::time::Duration::from_secs(5));
+        let now = domain::Clock::now(&*world.clock);
+        world.state.due(now, std::time::Duration::from_secs(60), 10).await.expect("woken");
+    }
+    assert_eq!(world.run(task).await, RunEnd::Succeeded);
+}
+
+#[tokio::test]
+async fn a_fallback_that_refuses_does_not_fail_a_task_whose_model_is_only_full() {
+    let world = World::new();
+    let busy = || LlmError::Busy { model: "first/m".to_owned(), retry_after: None };
+    let refused = || LlmError::Refused { model: "second/m".to_owned(), reason: "no".to_owned() };
+    world.model("first", Actor::new(move |_| Act::breaks(busy())));
+    world.model("second", Actor::new(move |_| Act::breaks(refused())));
+    world.publish("both", serde_json::from_str(BOTH).expect("JSON")).await;
+    let task = world.submit("both").await;
+    assert_eq!(world.run(task).await, RunEnd::Parked);
 }
 
 #[tokio::test]

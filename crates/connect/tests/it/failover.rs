@@ -110,7 +110,7 @@ async fn a_single_server_that_limits_is_asked_a_few_times_and_then_left_alone() 
     let models = two(&a, &b, ", limits: {max_wait: 100ms}").await;
     for _ in 0..20 {
         let error = ask(&models, "infer-a/llama").await.unwrap_err();
-        assert!(matches!(error, LlmError::RateLimited { .. }), "{error:?}");
+        assert!(matches!(error, LlmError::RateLimited { .. } | LlmError::Busy { .. }), "{error:?}");
     }
     assert!(chats(&a) <= 12, "{} calls", chats(&a));
 }

@@ -248,7 +248,7 @@ impl Said {
 /// have worked. What one node refuses may be allowed at another, which has another key and other models.
 fn may_be_repeated(error: &LlmError, place: &Place, elsewhere: bool) -> bool {
     match error {
-        LlmError::RateLimited { .. } | LlmError::Unavailable { .. } => true,
+        LlmError::RateLimited { .. } | LlmError::Busy { .. } | LlmError::Unavailable { .. } => true,
         LlmError::Refused { .. } => elsewhere,
         LlmError::Timeout { .. } => place.price == Some(Price::FREE),
         _ => false,
@@ -262,6 +262,7 @@ fn later(error: LlmError, wait: Duration) -> LlmError {
         LlmError::RateLimited { model, retry_after } => {
             LlmError::RateLimited { model, retry_after: least(retry_after) }
         }
+        LlmError::Busy { model, retry_after } => LlmError::Busy { model, retry_after: least(retry_after) },
         LlmError::Unavailable { model, reason, retry_after } => {
             LlmError::Unavailable { model, reason, retry_after: least(retry_after) }
         }

@@ -199,7 +199,7 @@ impl Blocked {
         // Whole milliseconds, rounded up: who comes back a moment early waits once more.
         let retry_after = Some(self.wait() + Duration::from_millis(1));
         match self {
-            Self::Full(_) | Self::Rate(_) | Self::Paused(_) => LlmError::RateLimited { model, retry_after },
+            Self::Full(_) | Self::Rate(_) | Self::Paused(_) => LlmError::Busy { model, retry_after },
             Self::Open(_) => {
                 let reason = "it failed again and again and is left alone for a while".to_owned();
                 LlmError::Unavailable { model, reason, retry_after }
@@ -305,7 +305,8 @@ impl Seat<'_> {
             LlmError::Timeout { .. } => inner.breaker.failed(self.probe, now, breaker),
             LlmError::Invalid { .. } if blames => inner.breaker.failed(self.probe, now, breaker),
             // Who refuses this request is there, and may take the next one.
-            LlmError::Invalid { .. }
+            LlmError::Busy { .. }
+            | LlmError::Invalid { .. }
             | LlmError::Refused { .. }
             | LlmError::ContextTooLong { .. }
             | LlmError::Unknown { .. } => {

@@ -90,7 +90,7 @@ async fn a_long_wait_for_a_rate_is_told_instead_of_waited() {
     let error = ask(&models, "a/m").await.unwrap_err();
     assert_eq!(begun.elapsed(), Duration::ZERO);
     let after = error.retry_after().unwrap();
-    assert!(matches!(error, LlmError::RateLimited { .. }));
+    assert!(matches!(error, LlmError::Busy { .. }));
     assert!(after > Duration::from_secs(29) && after < Duration::from_secs(31), "{after:?}");
     tokio::time::advance(after).await;
     ask(&models, "a/m").await.expect("there is a place when it was told");
@@ -229,7 +229,7 @@ async fn a_pause_is_kept_by_all_calls_and_ends() {
     assert_eq!(health(&models, "a/m"), NodeHealth::Paused);
     for _ in 0..50 {
         let error = ask(&models, "a/m").await.unwrap_err();
-        assert!(matches!(error, LlmError::RateLimited { .. }) && error.retry_after().is_some());
+        assert!(matches!(error, LlmError::Busy { .. }) && error.retry_after().is_some());
     }
     assert_eq!(a.count(), 1, "nobody asks in the meantime");
     tokio::time::advance(Duration::from_secs(30)).await;

@@ -198,6 +198,12 @@ fn models(args: &BenchArgs) -> Models {
         Provider { chat: Arc::new(scripted), models: vec![AGENT.to_owned()], note: "plays the benchmark".to_owned() };
     let mut models = Models::default();
     models.add("scripted", provider);
+    // A budget of money takes no model without a price; a price above nothing makes its sums real.
+    let cents = |cents: f64| domain::Usd::from_dollars(cents / 100.0);
+    let price = llm::Price { input: cents(10.0), output: cents(40.0), cached_input: None, cache_write: None };
+    let terms =
+        llm::ModelTerms { price: Some(price), context_window: None, max_output_tokens: None, embeddings: false };
+    models.describe("scripted/*", terms);
     models
 }
 
