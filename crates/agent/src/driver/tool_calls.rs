@@ -86,8 +86,9 @@ impl Run<'_> {
     fn mark_once_calls(&mut self, calls: &[PendingCall]) -> bool {
         let mut marked = false;
         for pending in calls {
-            let allowed = self.prepared.toolbox.check(&pending.call.name, &pending.call.arguments);
-            if allowed.is_ok_and(|tool| tool.spec.effect == Effect::Once) {
+            let (toolbox, call) = (&self.prepared.toolbox, &pending.call);
+            let once = toolbox.get(&call.name).is_some_and(|tool| tool.spec.effect == Effect::Once);
+            if once && toolbox.check(&call.name, &call.arguments).is_ok() {
                 marked = true;
                 if !pending.started {
                     let at = self.now();

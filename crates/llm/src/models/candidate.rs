@@ -74,8 +74,11 @@ impl Candidate {
         let mut failed: u32 = 0;
         let mut rounds: u32 = 0;
         let mut last = None;
+        // Weighing a conversation means walking through all of it.
+        let weighed = self.places.iter().any(|place| place.settings.limits.tokens_per_minute.is_some());
+        let tokens = if weighed { ask.tokens() } else { 0 };
         loop {
-            let (index, seat) = self.seat(ask.tokens(), &tried, deadline, last.take()).await?;
+            let (index, seat) = self.seat(tokens, &tried, deadline, last.take()).await?;
             let place = seat.place;
             let outcome = ask.put(place, deadline, limit, &spoke).await;
             let spoke = spoke.load(Ordering::Relaxed);
