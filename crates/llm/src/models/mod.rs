@@ -22,7 +22,7 @@ pub use catalogue::{Catalogue, ModelTerms, Provider, Target};
 pub use settings::{BreakerSettings, NodeLimits, NodeSettings};
 pub use status::{LastError, ModelInfo, ModelStatus, NodeHealth};
 
-use crate::{ChatModel, LlmError, Price};
+use crate::{LlmError, Price};
 use node::{Hub, Node, Place};
 
 /// How long a node has to list its models when it is looked at.
@@ -120,16 +120,6 @@ impl Models {
             self.candidate(&catalogue, found.name, places)
         };
         Ok(Route { name, candidates: found.into_iter().map(candidate).collect() })
-    }
-
-    /// Finds the first model behind a name: its full name, its provider, and its name within the provider.
-    pub fn find(&self, name: &str) -> Result<(String, Arc<dyn ChatModel>, String), LlmError> {
-        let (name, found) = self.catalogue().targets(name)?;
-        let first = found.iter().find_map(|found| found.nodes.first());
-        let place = first.and_then(|node| self.place(&self.catalogue(), node));
-        let place =
-            place.ok_or_else(|| LlmError::Unknown { model: name, reason: "it is not there any more".to_owned() })?;
-        Ok((place.name, place.chat, place.model))
     }
 
     /// Lists the known models and routes.

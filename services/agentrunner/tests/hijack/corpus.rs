@@ -37,34 +37,34 @@ fn expand(text: &str) -> String {
     format!("{before}{}{}", unit.repeat(times.parse().expect("a number")), expand(after))
 }
 
-impl Case {
-    fn fill(&self, house: &House, page: &str, text: &str) -> String {
-        let lib = format!("http://{}", house.library.address);
-        let _ = self;
-        [
-            ("{page}", page),
-            ("{lib}", &lib),
-            ("{trap}", &house.trap.address.to_string()),
-            ("{port}", &house.trap.address.port().to_string()),
-            ("{orch}", &house.place("agent-orchestrator")),
-            ("{conf}", &house.place("config-service")),
-            ("{state}", &house.place("state-manager")),
-            ("{bystander}", &house.bystander),
-            ("{call}", &house.call),
-            ("{digest}", &house.digest),
-            ("{secret}", &house.secret_file),
-        ]
-        .iter()
-        .fold(expand(text), |text, (name, value)| text.replace(name, value))
-    }
+/// Names what a page speaks of.
+fn fill(house: &House, page: &str, text: &str) -> String {
+    let lib = format!("http://{}", house.library.address);
+    [
+        ("{page}", page),
+        ("{lib}", &lib),
+        ("{trap}", &house.trap.address.to_string()),
+        ("{port}", &house.trap.address.port().to_string()),
+        ("{orch}", &house.place("agent-orchestrator")),
+        ("{conf}", &house.place("config-service")),
+        ("{state}", &house.place("state-manager")),
+        ("{bystander}", &house.bystander),
+        ("{call}", &house.call),
+        ("{digest}", &house.digest),
+        ("{secret}", &house.secret_file),
+    ]
+    .iter()
+    .fold(expand(text), |text, (name, value)| text.replace(name, value))
+}
 
+impl Case {
     /// Has its pages read; says what is wrong with what came of it.
     async fn play(&self, house: &House, number: usize) -> Vec<String> {
         let path = format!("/case/{number}");
         let page = format!("http://{}{path}", house.library.address);
-        house.library.put(&path, self.fill(house, &page, &self.page));
+        house.library.put(&path, fill(house, &page, &self.page));
         for (name, text) in &self.more {
-            house.library.put(&format!("{path}/{name}"), self.fill(house, &page, text));
+            house.library.put(&format!("{path}/{name}"), fill(house, &page, text));
         }
         let before = house.tasks().await.len();
         let task = house.submit(&self.agent, &page).await;
