@@ -1,0 +1,1 @@
+//! What may be forgotten: cached values, token buckets and de-duplication windows.

@@ -1,0 +1,1 @@
+//! The system of record behind requests: its client and its server.
