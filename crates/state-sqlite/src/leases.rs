@@ -8,9 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::{BudgetAccount, Lease, Namespace, TaskId, WorkerId};
+use state::gates::Gates;
 use state::{LeaseBeat, Renewed};
-
-use crate::gates::Gates;
 
 /// A held lease.
 #[derive(Debug, Clone)]

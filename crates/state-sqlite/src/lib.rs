@@ -13,7 +13,6 @@ mod accounts;
 mod checkpoint;
 mod codec;
 mod fault;
-mod gates;
 mod health;
 mod leases;
 mod lock;

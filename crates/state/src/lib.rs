@@ -7,6 +7,7 @@ pub mod agents;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+pub mod gates;
 pub mod leases;
 mod types;
 

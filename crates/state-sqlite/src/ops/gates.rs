@@ -4,10 +4,10 @@ use domain::{GateLimit, TaskId, TaskStatus, Terms, Timestamp};
 use rusqlite::params;
 use rusqlite::types::Null;
 use state::Transition;
+use state::gates::{Candidate, Gates, Place, Woken};
 
 use crate::codec::{self, micros, status_column};
 use crate::fault::Written;
-use crate::gates::{Candidate, Gates, Woken};
 use crate::rows::{self, TaskRow};
 use crate::tx::{HELD, Tx};
 
@@ -105,7 +105,8 @@ pub(crate) fn reload(tx: &Tx<'_>) -> Written<()> {
             started: row.get::<_, Option<i64>>(5)?.is_some(),
             gates: &terms.gates,
         };
-        gates.restore(&candidate, row.get::<_, i64>(7)? == running);
+        let place = if row.get::<_, i64>(7)? == running { Place::Running } else { Place::Held };
+        gates.restore(&candidate, place);
     }
     *tx.leases.gates() = gates;
     Ok(())

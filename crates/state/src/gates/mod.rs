@@ -1,13 +1,17 @@
 //! Which gates are open, who holds their places and who is held back: the rules of limits, in memory and without I/O.
 //!
-//! The data directory has one writer, so what it decides one after another needs no lock, and what it knows of running and
-//! held-back tasks is read from the record when the store is opened and after a rollback. Only starts have rows of their
-//! own: a task may be gone before the window that counts it is over.
+//! An adapter decides with them one claim after another and writes what they say into the record in the same transaction.
+//! What they know of running and held-back tasks is read from the record when a store is opened and after a rollback. Only
+//! starts have rows of their own: a task may be gone before the window that counts it is over.
+//!
+//! Where several processes decide in turn, each keeps a replica and tells the others what it decided, as `Fact`s: whoever
+//! applies them in order knows what the one who decided knew.
 //!
 //! Tasks with the same gates are a class and wait in one queue, so a place that opens costs a look at the first task of
 //! each class that waits for it, however many tasks wait behind. Between two calls no task is held back that could pass: its
 //! gates are all open only after time has passed, and then `settle` finds it.
 
+mod facts;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -16,56 +20,68 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 use domain::{ExecutionMode, Gate, Namespace, ReadyTask, TaskId, Timestamp};
-use state::GateWait;
 
+pub use facts::{Fact, Place};
 use room::{Limit, Order, Room};
+
+use crate::GateWait;
 
 /// The most holders that are told.
 const HOLDERS: usize = 10;
 
 /// A task with gates.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate<'a> {
-    pub(crate) id: TaskId,
-    /// Its row.
-    pub(crate) key: i64,
-    pub(crate) namespace: &'a Namespace,
-    pub(crate) mode: ExecutionMode,
-    pub(crate) priority: u8,
+pub struct Candidate<'a> {
+    /// The task.
+    pub id: TaskId,
+    /// Its row; the older task has the smaller one.
+    pub key: i64,
+    /// Where its gates' names mean something.
+    pub namespace: &'a Namespace,
+    /// The pool that runs it.
+    pub mode: ExecutionMode,
+    /// 0 (last) to 9 (first).
+    pub priority: u8,
     /// It was claimed before, so limits on starts do not concern it.
-    pub(crate) started: bool,
-    pub(crate) gates: &'a [Gate],
+    pub started: bool,
+    /// All gates of its terms.
+    pub gates: &'a [Gate],
 }
 
 /// A task that is no longer held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Woken {
-    pub(crate) key: i64,
-    pub(crate) ready: ReadyTask,
+pub struct Woken {
+    /// Its row.
+    pub key: i64,
+    /// The hint for its pool.
+    pub ready: ReadyTask,
 }
 
 /// A start to be recorded.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Start {
-    pub(crate) gate: String,
-    pub(crate) at: i64,
-    pub(crate) forget_at: i64,
+pub struct Start {
+    /// The gate's key.
+    pub gate: String,
+    /// When, in microseconds since 1970.
+    pub at: i64,
+    /// When no window counts it any more.
+    pub forget_at: i64,
 }
 
 /// What a claim found.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// All gates are open and the task has its places; else it is held back.
-    pub(crate) admitted: bool,
+    pub admitted: bool,
     /// Starts that the claim makes.
-    pub(crate) starts: Vec<Start>,
+    pub starts: Vec<Start>,
     /// Others that may be claimed now.
-    pub(crate) woken: Vec<Woken>,
+    pub woken: Vec<Woken>,
 }
 
-/// All gates that somebody has to do with.
+/// All gates that somebody has to do with. Times are microseconds since 1970.
 #[derive(Debug, Default)]
-pub(crate) struct Gates {
+pub struct Gates {
     numbers: HashMap<Name, u32>,
     rooms: HashMap<u32, (Name, Room)>,
     class_numbers: HashMap<Vec<(u32, Limit)>, u32>,
@@ -76,6 +92,8 @@ pub(crate) struct Gates {
     /// Counts rooms, classes and claims.
     last: u32,
     claims: u64,
+    /// What was decided since it was last asked for; none when nobody will ask.
+    facts: Option<Vec<Fact>>,
 }
 
 /// A gate's identity: the kind of its limit belongs to it.
@@ -120,7 +138,7 @@ enum Standing {
 
 impl Gates {
     /// Decides a claim: the task has its places then, or is held back.
-    pub(crate) fn admit(&mut self, candidate: &Candidate<'_>, now: i64) -> Admission {
+    pub fn admit(&mut self, candidate: &Candidate<'_>, now: i64) -> Admission {
         let mut admission = Admission { admitted: true, starts: Vec::new(), woken: Vec::new() };
         let task = candidate.id;
         if self.tasks.get(&task).is_some_and(|known| matches!(known.standing, Standing::Running(_))) {
@@ -139,8 +157,10 @@ impl Gates {
             admission.starts = self.start(&gates, now);
         } else {
             admission.admitted = false;
-            self.unqueue(task);
-            self.queue(task);
+            if known.standing != Standing::Held {
+                self.unqueue(task);
+                self.queue(task);
+            }
             if known.standing == Standing::Promised {
                 self.settle_gates(&gates, now, &mut admission.woken);
             }
@@ -150,7 +170,7 @@ impl Gates {
     }
 
     /// Forgets a task: it ended, or is no longer held by its worker. Returns those who may be claimed for it.
-    pub(crate) fn leave(&mut self, task: TaskId, now: i64) -> Vec<Woken> {
+    pub fn leave(&mut self, task: TaskId, now: i64) -> Vec<Woken> {
         let mut woken = Vec::new();
         if let Some(gates) = self.remove(task) {
             self.settle_gates(&gates, now, &mut woken);
@@ -159,23 +179,23 @@ impl Gates {
     }
 
     /// Ends the promise to a woken task that nobody came to claim: it may still come, but keeps nobody else waiting.
-    pub(crate) fn lapse(&mut self, task: TaskId) -> bool {
+    pub fn lapse(&mut self, task: TaskId) -> bool {
         let promised = self.tasks.get(&task).is_some_and(|known| known.standing == Standing::Promised);
         if promised {
-            self.unqueue(task);
+            self.lapsed(task);
         }
         promised
     }
 
     /// Wakes at most `limit` tasks whose gates are open.
-    pub(crate) fn settle(&mut self, now: i64, limit: usize) -> Vec<Woken> {
+    pub fn settle(&mut self, now: i64, limit: usize) -> Vec<Woken> {
         let mut woken = Vec::new();
         self.settle_scope(None, now, limit, &mut woken);
         woken
     }
 
     /// When time opens a gate for somebody who is held back.
-    pub(crate) fn next_opening(&self, now: i64) -> Option<i64> {
+    pub fn next_opening(&self, now: i64) -> Option<i64> {
         let mut closed = HashSet::new();
         let mut next: Option<i64> = None;
         for (order, class) in &self.heads {
@@ -198,7 +218,7 @@ impl Gates {
     }
 
     /// Says what holds a task back.
-    pub(crate) fn wait(&self, namespace: &Namespace, task: TaskId, now: i64) -> Option<GateWait> {
+    pub fn wait(&self, namespace: &Namespace, task: TaskId, now: i64) -> Option<GateWait> {
         let known = self.tasks.get(&task).filter(|known| known.standing == Standing::Held)?;
         // The first of its class speaks for all of it, so that places in line have no gap.
         let first = *self.classes[&known.class].held.first_key_value()?.0;
@@ -222,22 +242,18 @@ impl Gates {
         })
     }
 
-    /// Takes a task from the record that a worker holds, or that is held back.
-    pub(crate) fn restore(&mut self, candidate: &Candidate<'_>, running: bool) {
+    /// Takes a task from the record, with where it stands.
+    pub fn restore(&mut self, candidate: &Candidate<'_>, place: Place) {
         let gates = self.gates_of(candidate);
         if gates.is_empty() {
             return;
         }
         self.know(candidate, gates);
-        if running {
-            self.run(candidate.id);
-        } else {
-            self.queue(candidate.id);
-        }
+        self.stand(candidate.id, place);
     }
 
     /// Takes a start from the record; they come in the order of their times.
-    pub(crate) fn restore_start(&mut self, namespace: Namespace, gate: String, at: i64, forget_at: i64) {
+    pub fn restore_start(&mut self, namespace: Namespace, gate: String, at: i64, forget_at: i64) {
         let number = self.number(Name { namespace, key: gate, starts: true });
         if let Some((_, room)) = self.rooms.get_mut(&number) {
             room.restore_start(at, forget_at);
@@ -245,7 +261,7 @@ impl Gates {
     }
 
     /// Forgets starts that no longer count, and gates that nobody has to do with.
-    pub(crate) fn forget(&mut self, now: i64) {
+    pub fn forget(&mut self, now: i64) {
         self.rooms.retain(|_, (name, room)| {
             room.forget(now);
             let keep = !room.limits.is_empty() || !room.starts.is_empty();
@@ -339,6 +355,7 @@ impl Gates {
         let ready = ReadyTask { task: candidate.id, mode: candidate.mode, priority: candidate.priority };
         let order = Order::new(candidate.priority, candidate.key);
         self.tasks.insert(candidate.id, Known { class, order, ready, standing: Standing::New });
+        self.tell(|| Fact::came(candidate));
         class
     }
 
@@ -386,6 +403,7 @@ impl Gates {
     fn remove(&mut self, task: TaskId) -> Option<Vec<(u32, Limit)>> {
         self.unqueue(task);
         let known = self.tasks.remove(&task)?;
+        self.tell(|| Fact::Left { task });
         let class = self.classes.get_mut(&known.class)?;
         let gates = class.gates.clone();
         class.members -= 1;
@@ -417,6 +435,13 @@ impl Gates {
         self.change_queue(class, |held| {
             held.insert(order, task);
         });
+        self.tell(|| Fact::Stands { task, place: Place::Held });
+    }
+
+    /// Ends a promise.
+    fn lapsed(&mut self, task: TaskId) {
+        self.unqueue(task);
+        self.tell(|| Fact::Stands { task, place: Place::Lapsed });
     }
 
     /// Takes a task out of its queue, from the places that are promised to it or that it has; it is then lapsed.
@@ -448,6 +473,7 @@ impl Gates {
         self.each_room(known.class, |room, _| {
             room.promised.insert(known.order);
         });
+        self.tell(|| Fact::Stands { task, place: Place::Promised });
         Some(Woken { key: known.order.key, ready: known.ready })
     }
 
@@ -463,6 +489,7 @@ impl Gates {
                 room.holders.insert(claim, task);
             }
         });
+        self.tell(|| Fact::Stands { task, place: Place::Running });
     }
 
     fn start(&mut self, gates: &[(u32, Limit)], now: i64) -> Vec<Start> {
@@ -470,6 +497,10 @@ impl Gates {
         for (gate, limit) in gates.iter().filter(|(_, limit)| limit.is_starts()) {
             let Some((name, room)) = self.rooms.get_mut(gate) else { continue };
             let (at, forget_at) = room.start(*limit, now);
+            if let Some(facts) = &mut self.facts {
+                let (namespace, gate) = (name.namespace.clone(), name.key.clone());
+                facts.push(Fact::Started { namespace, gate, at, forget_at });
+            }
             starts.push(Start { gate: name.key.clone(), at, forget_at });
         }
         starts
