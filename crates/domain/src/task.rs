@@ -111,7 +111,7 @@ pub struct ParentRef {
 }
 
 /// A task that is to be recorded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewTask {
     /// Its id, made by whoever submits it.
     pub id: TaskId,
@@ -156,7 +156,7 @@ pub struct NewTask {
 }
 
 /// A task as recorded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Its id.
     pub id: TaskId,

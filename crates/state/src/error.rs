@@ -1,9 +1,15 @@
 //! What can go wrong in the system of record.
 
+use std::borrow::Cow;
+
 use domain::{TaskId, TaskStatus};
+use serde::{Deserialize, Serialize};
 
 /// Why a call to the system of record failed.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// It crosses process borders as JSON, `kind` and `detail`, so names of variants and fields are kept.
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum StateError {
     /// The task does not exist in this namespace.
     #[error("task {task} does not exist")]
@@ -41,7 +47,7 @@ pub enum StateError {
         /// Its status.
         status: TaskStatus,
         /// What would be needed.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// A step with this number but another content is already in the journal.
     #[error("task {task} already has another step {seq}")]
@@ -72,6 +78,23 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// The name of what went wrong, as it is written in JSON and in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownTask { .. } => "unknown_task",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::IdempotencyMismatch { .. } => "idempotency_mismatch",
+            Self::Ended { .. } => "ended",
+            Self::Conflict { .. } => "conflict",
+            Self::StepConflict { .. } => "step_conflict",
+            Self::VersionMismatch { .. } => "version_mismatch",
+            Self::TooLarge(_) => "too_large",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+            Self::Closed => "closed",
+        }
+    }
+
     /// Tells whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Closed)

@@ -1,5 +1,8 @@
 //! What goes into the system of record and comes out of it.
+//!
+//! All of it crosses process borders as JSON: a new field is given a default, and names are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,11 +10,12 @@ use domain::{
     AgentName, Amount, BudgetLevel, BudgetWindow, ExecutionMode, Failure, Gate, Lease, NewTask, ReadyTask, Step,
     StepBody, Task, TaskId, TaskStatus, ThreadId, ThreadMessage, Timestamp, Usage, Wait, WorkerId,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// What a submit did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// The task: the new one, or the one that the key already named.
     pub task: Task,
@@ -20,7 +24,7 @@ pub struct Submitted {
 }
 
 /// A worker's wish for a task.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claim {
     /// The task.
     pub task: TaskId,
@@ -33,7 +37,7 @@ pub struct Claim {
 }
 
 /// A claimed task.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claimed {
     /// The task; its epoch is the lease's.
     pub task: Task,
@@ -51,7 +55,7 @@ impl Claimed {
 }
 
 /// What a renewal found.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Renewed {
     /// No longer held: drop these runs at once.
     pub lost: Vec<Lease>,
@@ -60,7 +64,7 @@ pub struct Renewed {
 }
 
 /// A step to be appended; its epoch is the lease's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewStep {
     /// Its position: one more than the last one's.
     pub seq: u32,
@@ -71,7 +75,7 @@ pub struct NewStep {
 }
 
 /// How a task begins to wait.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Park {
     /// Steps to append first.
     pub steps: Vec<NewStep>,
@@ -86,7 +90,8 @@ pub struct Park {
 }
 
 /// Names a reservation within its task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReserveId {
     /// The model call whose answer will be step `seq`: settled by that step.
     Model {
@@ -101,7 +106,7 @@ pub enum ReserveId {
 }
 
 /// What is reserved before a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reserve {
     /// Names the reservation.
     pub id: ReserveId,
@@ -114,7 +119,8 @@ pub struct Reserve {
 }
 
 /// What a reservation found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reserved {
     /// The amount is reserved.
     Granted {
@@ -127,7 +133,7 @@ pub enum Reserved {
 }
 
 /// How an account stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccountView {
     /// Its key.
     pub key: String,
@@ -142,7 +148,7 @@ pub struct AccountView {
 }
 
 /// Why a gate holds a task back.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateWait {
     /// The gate.
     pub gate: Gate,
@@ -175,7 +181,7 @@ pub struct Artifact {
 }
 
 /// How a task ends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finish {
     /// Steps to append first; the last one of a succeeded task is the model step with the answer, unless that is already in the journal.
     pub steps: Vec<NewStep>,
@@ -189,17 +195,31 @@ pub struct Finish {
     pub at: Timestamp,
 }
 
+/// One of the words that a role may be; behind a name, because serde would borrow a plain reference from what it reads.
+type Role = &'static str;
+
 /// A message for a thread.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewThreadMessage {
     /// `user` or `assistant`.
-    pub role: &'static str,
+    #[serde(deserialize_with = "role")]
+    pub role: Role,
     /// The words.
     pub text: String,
 }
 
+/// Reads a role as one of the words that there are.
+fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    match <Cow<'de, str>>::deserialize(deserializer)?.as_ref() {
+        "user" => Ok("user"),
+        "assistant" => Ok("assistant"),
+        _ => Err(D::Error::custom("a role is `user` or `assistant`")),
+    }
+}
+
 /// A terminal outcome.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The last model step is the answer.
     Succeeded,
@@ -210,7 +230,7 @@ pub enum Outcome {
 }
 
 /// An attempt that failed and will be followed by another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttemptFailed {
     /// The number of the step `AttemptFailed`.
     pub seq: u32,
@@ -223,7 +243,7 @@ pub struct AttemptFailed {
 }
 
 /// What a write changed beside its own task, for the caller to announce.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
     /// Ready now: hand them to their pools.
     pub ready: Vec<ReadyTask>,
@@ -243,7 +263,7 @@ impl Transition {
 }
 
 /// What a cancellation did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cancelled {
     /// The task after it.
     pub task: Task,
@@ -252,7 +272,7 @@ pub struct Cancelled {
 }
 
 /// A named value for a waiting task.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Signal {
     /// The name.
     pub name: String,
@@ -267,7 +287,7 @@ pub struct Signal {
 }
 
 /// What time made ready.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Due {
     /// What changed.
     pub transition: Transition,
@@ -276,7 +296,7 @@ pub struct Due {
 }
 
 /// A held lease and its renewals so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseBeat {
     /// The lease.
     pub lease: Lease,
@@ -287,7 +307,7 @@ pub struct LeaseBeat {
 }
 
 /// What an expiry did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ExpireOutcome {
     /// What changed.
     pub transition: Transition,
@@ -296,7 +316,7 @@ pub struct ExpireOutcome {
 }
 
 /// How long things are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Retention {
     /// Ended tasks with their journals, from their end. Sub-tasks are kept as long as their parent.
     pub ended_tasks: Duration,
@@ -305,7 +325,7 @@ pub struct Retention {
 }
 
 /// What a purge deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purged {
     /// Tasks.
     pub tasks: u64,
@@ -314,7 +334,7 @@ pub struct Purged {
 }
 
 /// Which tasks to list; what is `None` is not asked about.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TaskFilter {
     /// Of one agent.
     pub agent: Option<AgentName>,
@@ -327,7 +347,7 @@ pub struct TaskFilter {
 }
 
 /// A page of a list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -336,7 +356,8 @@ pub struct Page<T> {
 }
 
 /// When a value may be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PutCondition {
     /// Always.
     Always,
