@@ -54,7 +54,7 @@ impl Announcer {
         if let Err(error) = self.queue.announce(tasks).await {
             warn!(%error, tasks = tasks.len(), "ready tasks could not be announced; the sweeper will do it");
         }
-        failpoint::hit("C06");
+        failpoint::hit("C08");
     }
 
     pub(crate) fn publish(&self, namespace: &Namespace, body: EventBody) {

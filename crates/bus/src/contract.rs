@@ -18,19 +18,23 @@ use domain::{
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 
-use crate::{BusError, Events, Received, RequestHandler, Requests, WorkQueue};
+use crate::{BusError, Delivery, Events, Received, RequestHandler, Requests, WorkQueue};
 
 /// How long a case waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a case looks whether something happens that must not.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long a broker gets to hand over what was announced to a consumer that is there already.
+const HAND_OVER: Duration = Duration::from_millis(300);
 
-/// Runs all cases of a work queue; `make` makes an empty one.
+/// Runs all cases of a work queue; `make` makes an empty one, which hands at least five tasks to a consumer in advance and
+/// leaves them there for a second.
 pub async fn work_queue<F: Future<Output = Arc<dyn WorkQueue>>>(make: impl Fn() -> F) {
     the_highest_priority_comes_first_then_the_oldest(&*make().await).await;
     pools_do_not_take_each_other_s_tasks(&*make().await).await;
     a_waiter_is_woken_by_an_announcement(make().await).await;
     a_waiter_that_gives_up_takes_nothing(&*make().await).await;
+    a_delivery_that_is_dropped_undone_comes_again(&*make().await).await;
     no_announcement_is_lost_between_many_consumers(make().await).await;
 }
 
@@ -70,17 +74,27 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen in time"))
 }
 
+async fn deliver(queue: &dyn WorkQueue, mode: ExecutionMode) -> Delivery {
+    within("the next task", queue.next(mode)).await.expect("a task")
+}
+
 async fn take(queue: &dyn WorkQueue) -> ReadyTask {
-    within("the next task", queue.next(ExecutionMode::Autonomous)).await.expect("a task")
+    let delivery = deliver(queue, ExecutionMode::Autonomous).await;
+    let task = delivery.task;
+    delivery.done();
+    task
 }
 
 async fn announce(queue: &dyn WorkQueue, tasks: &[ReadyTask]) {
     queue.announce(tasks).await.expect("an announcement");
 }
 
-/// The highest priority comes first, then the oldest announcement.
+/// The highest priority comes first, then the oldest announcement, among what a consumer has at hand.
 pub async fn the_highest_priority_comes_first_then_the_oldest(queue: &dyn WorkQueue) {
+    announce(queue, &[ready(9, 9)]).await;
+    assert_eq!(take(queue).await.task, task(9));
     announce(queue, &[ready(1, 0), ready(2, 5), ready(3, 9), ready(4, 5), ready(5, 0)]).await;
+    tokio::time::sleep(HAND_OVER).await;
     let mut order = Vec::new();
     for _ in 0..5 {
         order.push(take(queue).await.task);
@@ -94,8 +108,15 @@ pub async fn pools_do_not_take_each_other_s_tasks(queue: &dyn WorkQueue) {
     announce(queue, &[continuous, ready(2, 0)]).await;
     assert_eq!(take(queue).await.task, task(2));
     let mode = ExecutionMode::Continuous;
-    assert_eq!(within("the other pool's task", queue.next(mode)).await.expect("a task"), continuous);
-    assert_eq!((queue.depth(mode), queue.depth(ExecutionMode::Autonomous)), (0, 0));
+    let delivery = deliver(queue, mode).await;
+    assert_eq!(delivery.task, continuous);
+    delivery.done();
+    within("the end of both queues", async {
+        while (queue.depth(mode), queue.depth(ExecutionMode::Autonomous)) != (0, 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// A worker that waits is woken.
@@ -118,6 +139,19 @@ pub async fn a_waiter_that_gives_up_takes_nothing(queue: &dyn WorkQueue) {
     }
 }
 
+/// A delivery that nobody settled comes again, and one that was settled does not.
+pub async fn a_delivery_that_is_dropped_undone_comes_again(queue: &dyn WorkQueue) {
+    announce(queue, &[ready(1, 0)]).await;
+    for _ in 0..3 {
+        let delivery = deliver(queue, ExecutionMode::Autonomous).await;
+        assert_eq!(delivery.task, ready(1, 0));
+        drop(delivery);
+    }
+    assert_eq!(take(queue).await, ready(1, 0));
+    let more = tokio::time::timeout(GLANCE, queue.next(ExecutionMode::Autonomous)).await;
+    assert!(more.is_err(), "it was settled: {more:?}");
+}
+
 /// Every announced task reaches a consumer, although consumers give up all the time.
 pub async fn no_announcement_is_lost_between_many_consumers(queue: Arc<dyn WorkQueue>) {
     const PRODUCERS: u128 = 4;
@@ -131,10 +165,12 @@ pub async fn no_announcement_is_lost_between_many_consumers(queue: Arc<dyn WorkQ
                 loop {
                     let patience = Duration::from_micros(50 * (number + 1));
                     let next = queue.next(ExecutionMode::Autonomous);
-                    if let Ok(Ok(task)) = tokio::time::timeout(patience, next).await
-                        && sender.send(task.task).is_err()
-                    {
-                        return;
+                    if let Ok(Ok(delivery)) = tokio::time::timeout(patience, next).await {
+                        let task = delivery.task.task;
+                        delivery.done();
+                        if sender.send(task).is_err() {
+                            return;
+                        }
                     }
                 }
             })

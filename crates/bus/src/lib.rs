@@ -3,6 +3,7 @@
 //! Messages are hints. Losing, repeating or reordering any of them costs time, never work: the record tells the rest.
 
 pub mod contract;
+mod delivery;
 mod error;
 pub mod inproc;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use domain::{Delta, Event, ExecutionMode, ReadyTask, TaskId};
 use futures::stream::BoxStream;
 
+pub use delivery::{Delivery, Settled};
 pub use error::BusError;
 pub use inproc::{InprocBus, InprocOptions};
 
@@ -21,12 +23,13 @@ pub trait WorkQueue: Send + Sync + 'static {
     /// Announces ready tasks. A task that is announced twice may be delivered twice.
     async fn announce(&self, tasks: &[ReadyTask]) -> Result<(), BusError>;
 
-    /// Waits for the next ready task of a pool: the highest priority first, then the oldest announcement.
+    /// Waits for the next ready task of a pool: the highest priority first, then the oldest announcement. A broker keeps
+    /// that order exactly among what it has handed to this process, and roughly beyond.
     ///
-    /// Cancel-safe: a dropped call takes nothing.
-    async fn next(&self, mode: ExecutionMode) -> Result<ReadyTask, BusError>;
+    /// Cancel-safe: a dropped call takes nothing. The delivery is to be settled at once; see [`Delivery`].
+    async fn next(&self, mode: ExecutionMode) -> Result<Delivery, BusError>;
 
-    /// How many announcements wait for a pool.
+    /// How many announcements wait for a pool; of a broker what was last seen, about a second ago.
     fn depth(&self, mode: ExecutionMode) -> usize;
 }
 

@@ -16,7 +16,9 @@ use bytes::Bytes;
 use domain::{Event, ExecutionMode, ReadyTask, TaskId};
 use futures::stream::BoxStream;
 
-use crate::{BusError, Events, Received, RequestHandler, Requests, ServeGuard, TaskEvents, WorkQueue};
+use crate::{
+    BusError, Delivery, Events, Received, RequestHandler, Requests, ServeGuard, Settled, TaskEvents, WorkQueue,
+};
 
 /// The bounds of the in-process bus.
 #[derive(Debug, Clone, Copy)]
@@ -60,11 +62,18 @@ impl Default for InprocBus {
 impl WorkQueue for InprocBus {
     async fn announce(&self, tasks: &[ReadyTask]) -> Result<(), BusError> {
         self.queue.announce(tasks);
+        failpoint::hit("C06");
         Ok(())
     }
 
-    async fn next(&self, mode: ExecutionMode) -> Result<ReadyTask, BusError> {
-        Ok(self.queue.pool(mode).next().await)
+    async fn next(&self, mode: ExecutionMode) -> Result<Delivery, BusError> {
+        let task = self.queue.pool(mode).next().await;
+        let queue = Arc::clone(&self.queue);
+        Ok(Delivery::new(task, move |settled| {
+            if settled == Settled::Returned {
+                queue.announce(&[task]);
+            }
+        }))
     }
 
     fn depth(&self, mode: ExecutionMode) -> usize {

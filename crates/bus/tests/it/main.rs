@@ -9,6 +9,13 @@ use domain::{Delta, Event, EventBody, ExecutionMode, Namespace, ReadyTask, TaskI
 use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
+async fn take(bus: &InprocBus, mode: ExecutionMode) -> ReadyTask {
+    let delivery = bus.next(mode).await.unwrap();
+    let task = delivery.task;
+    delivery.done();
+    task
+}
+
 fn task(number: u128) -> TaskId {
     TaskId(Uuid::from_u128(number))
 }
@@ -53,11 +60,11 @@ async fn a_task_that_waits_is_announced_only_once() {
     bus.announce(&[ready(3), ready(3), ready(1)]).await.unwrap();
     assert_eq!(bus.depth(ExecutionMode::Autonomous), 1);
     bus.announce(&[ready(9)]).await.unwrap();
-    assert_eq!(bus.next(ExecutionMode::Autonomous).await.unwrap().priority, 9, "the higher priority counts");
+    assert_eq!(take(&bus, ExecutionMode::Autonomous).await.priority, 9, "the higher priority counts");
     assert_eq!(bus.depth(ExecutionMode::Autonomous), 0);
     assert!(bus.next(ExecutionMode::Autonomous).now_or_never().is_none());
     bus.announce(&[ready(3)]).await.unwrap();
-    assert_eq!(bus.next(ExecutionMode::Autonomous).await.unwrap().priority, 3, "once taken it can be announced again");
+    assert_eq!(take(&bus, ExecutionMode::Autonomous).await.priority, 3, "once taken it can be announced again");
 }
 
 /// 20,000 tasks, 16 consumers on four threads, each giving up at random moments: each task is taken exactly once.
@@ -75,7 +82,7 @@ async fn under_stress_every_task_is_taken_exactly_once() {
                 while !done.load(Ordering::SeqCst) {
                     turn = turn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     // Sometimes polled once and dropped, sometimes dropped while others are being woken.
-                    let next = bus.next(ExecutionMode::Autonomous);
+                    let next = take(&bus, ExecutionMode::Autonomous);
                     let got = if turn & 0x1_0000 == 0 {
                         let got = next.now_or_never();
                         tokio::task::yield_now().await;
@@ -84,7 +91,7 @@ async fn under_stress_every_task_is_taken_exactly_once() {
                         let patience = Duration::from_micros(u64::from(turn >> 24));
                         tokio::time::timeout(patience, next).await.ok()
                     };
-                    taken.extend(got.map(|task| task.unwrap().task.0.as_u128()));
+                    taken.extend(got.map(|ready| ready.task.0.as_u128()));
                 }
                 taken
             })
@@ -133,7 +140,7 @@ async fn as_many_waiters_wake_as_tasks_arrive() {
         let waiters: Vec<_> = (0..8)
             .map(|_| {
                 let bus = bus.clone();
-                tokio::spawn(async move { bus.next(ExecutionMode::Continuous).await.unwrap().task })
+                tokio::spawn(async move { take(&bus, ExecutionMode::Continuous).await.task })
             })
             .collect();
         let tasks: Vec<ReadyTask> = (0..8)

@@ -8,7 +8,10 @@ use crate::platform::{PATIENCE, Platform, request, until};
 use crate::worker::Run;
 
 async fn next(platform: &Platform) -> domain::TaskId {
-    tokio::time::timeout(PATIENCE, platform.bus.next(ExecutionMode::Autonomous)).await.unwrap().unwrap().task
+    let delivery = tokio::time::timeout(PATIENCE, platform.bus.next(ExecutionMode::Autonomous)).await.unwrap().unwrap();
+    let task = delivery.task.task;
+    delivery.done();
+    task
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ async fn an_accepted_task_is_recorded_and_announced() {
     assert_eq!((task.status, task.priority, task.agent_version), (TaskStatus::Queued, 5, 1));
 
     let ready = tokio::time::timeout(PATIENCE, platform.bus.next(ExecutionMode::Autonomous)).await.unwrap().unwrap();
-    assert_eq!(ready.task, task.id);
+    assert_eq!(ready.task.task, task.id);
+    ready.done();
     let read = platform.task(task.id).await;
     assert_eq!(read.waiting_for, [WaitingFor::Worker]);
     assert_eq!(wire::TaskView { waiting_for: Vec::new(), ..read }, task, "what is answered is what is read later");

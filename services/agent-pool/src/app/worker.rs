@@ -2,9 +2,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::{Announcer, Driver, RunControl, RunEnd};
-use domain::{Clock, EventBody, ExecutionMode, ReadyTask, TaskStatus, WorkerId};
+use bus::Delivery;
+use domain::{Clock, EventBody, ExecutionMode, TaskStatus, WorkerId};
 use futures::FutureExt;
 use state::{Claim, State};
 
@@ -12,6 +14,9 @@ use super::Runs;
 
 /// How many of a thread's messages a claim fetches; an agent's `memory.thread_messages` allows no more.
 const THREAD_MESSAGES: u32 = 1_000;
+/// How long a hint is kept whose task could not be claimed because the record is away: without a pause the hints would
+/// spin between queue and pools until it is back.
+const HAND_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// One worker process.
 pub(crate) struct Worker {
@@ -25,21 +30,26 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Claims a task that was announced, and runs it. A task that somebody else took is not an error.
-    pub(crate) async fn take(&self, ready: ReadyTask) {
+    /// Claims a task that was announced, and runs it. A task that somebody else took is not an error, nor is one that the
+    /// record does not know: the record may be older than the queue after a restore.
+    pub(crate) async fn take(&self, delivery: Delivery) {
         failpoint::hit("C09");
-        let claim =
-            Claim { task: ready.task, worker: self.id, now: self.clock.now(), thread_messages: THREAD_MESSAGES };
+        let task = delivery.task.task;
+        let claim = Claim { task, worker: self.id, now: self.clock.now(), thread_messages: THREAD_MESSAGES };
         let claimed = match self.state.claim(claim).await {
             Ok(Some(claimed)) => claimed,
-            Ok(None) => return self.runs.miss(),
+            Ok(None) => {
+                delivery.done();
+                return self.runs.miss();
+            }
             Err(error) => {
-                // The sweeper announces the task again.
-                tracing::warn!(task.id = %ready.task, error = %error, "claim failed");
-                return;
+                tracing::warn!(task.id = %task, error = %error, "claim failed");
+                tokio::time::sleep(HAND_BACK_AFTER).await;
+                return drop(delivery);
             }
         };
         failpoint::hit("C10");
+        delivery.done();
         let lease = claimed.lease();
         let control = RunControl::default();
         self.runs.begin(lease, control.clone());

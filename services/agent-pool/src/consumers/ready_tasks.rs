@@ -29,16 +29,16 @@ pub(crate) async fn consume(
             slot = Arc::clone(&slots).acquire_owned() => slot,
         };
         let Ok(slot) = slot else { return };
-        let ready = tokio::select! {
+        let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            ready = queue.next(worker.mode) => ready,
+            delivery = queue.next(worker.mode) => delivery,
         };
-        match ready {
-            Ok(ready) => {
+        match delivery {
+            Ok(delivery) => {
                 let worker = Arc::clone(&worker);
                 tracker.spawn(async move {
-                    worker.take(ready).await;
+                    worker.take(delivery).await;
                     drop(slot);
                 });
             }
