@@ -25,8 +25,10 @@ COPY migrations migrations
 COPY crates crates
 COPY services services
 
-# All services in one command: what they share is compiled once.
+# All services in one command: what they share is compiled once. The model that runs in its own process stays out: it is large, slow to
+# build, and not what a platform runs.
 FROM sources AS build
+ARG FEATURES=state-manager/program,config-service/program,agent-orchestrator/program,agent-pool/program,agent-pool/bedrock
 # More jobs than the memory allows for (about 2 GiB each) end in a killed compiler; empty: one a core.
 ARG CARGO_BUILD_JOBS=
 ARG SOURCE_DATE_EPOCH=0
@@ -35,9 +37,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     if [ -z "${CARGO_BUILD_JOBS}" ]; then unset CARGO_BUILD_JOBS; fi \
     && cargo auditable build --release --locked \
         -p state-manager -p config-service -p agent-orchestrator -p agent-pool \
+        --no-default-features --features "${FEATURES}" \
     && install -D -t /out/bin target/release/state-manager target/release/config-service \
         target/release/agent-orchestrator target/release/agent-pool \
-    && install -d /out/data/blobs \
+    && install -d /out/data/blobs /out/data/tool-tokens \
     && find /out -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 # The command line brings neither the store's backends nor the model that runs in its own process.
