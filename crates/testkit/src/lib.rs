@@ -6,4 +6,5 @@ pub mod fake_bedrock;
 pub mod fake_http;
 pub mod fake_ollama;
 pub mod fake_openai;
+pub mod servers;
 mod wire;

@@ -1,0 +1,3 @@
+# The owner holds the other end of standard input as long as it lives.
+read -r _ || true
+stop
