@@ -1,0 +1,4 @@
+//! The bus over NATS, against real servers.
+
+mod requests;
+mod support;
