@@ -382,16 +382,28 @@ async fn many(world: World) {
     const TASKS: usize = 10_000;
     const PLACES: usize = 100;
     let gate = [running("a", PLACES as u32)];
-    let submits = (0..TASKS + PLACES).map(|_| world.state.submit(world.new_gated(&gate)));
-    let tasks: Vec<TaskId> = join_all(submits).await.into_iter().map(|done| done.expect("submitted").task.id).collect();
-    let claims = join_all(tasks.iter().map(|task| world.try_claim(*task))).await;
-    let mut held: Vec<Lease> = claims.iter().flatten().map(crate::Claimed::lease).collect();
-    assert_eq!(held.len(), PLACES);
-    assert_eq!(world.gate(tasks[TASKS + PLACES - 1]).await.expect("held back").position, TASKS as u64);
-    for turn in tasks[PLACES..].chunks(PLACES) {
+    // Calls that are under way together may be done in any order, those of two turns may not.
+    let mut turns: Vec<Vec<TaskId>> = Vec::new();
+    for _ in 0..=TASKS / PLACES {
+        let submits = (0..PLACES).map(|_| world.state.submit(world.new_gated(&gate)));
+        turns.push(join_all(submits).await.into_iter().map(|done| done.expect("submitted").task.id).collect());
+    }
+    let (first, line) = turns.split_first().expect("the first turn");
+    let mut held: Vec<Lease> = join_all(first.iter().map(|task| world.lease(*task))).await;
+    let claims = join_all(line.iter().flatten().map(|task| world.try_claim(*task))).await;
+    assert_eq!(claims.iter().flatten().count(), 0, "all places are taken");
+    let mut farthest = 0;
+    for task in line.last().expect("the last turn") {
+        farthest = farthest.max(world.gate(*task).await.expect("held back").position);
+    }
+    assert_eq!(farthest, TASKS as u64);
+    for turn in line {
         let finish = || world.finish(vec![world.model(1, "done")], crate::Outcome::Succeeded);
         let finished = join_all(held.iter().map(|lease| world.state.finish(*lease, finish()))).await;
-        let woken: Vec<TaskId> = finished.into_iter().flat_map(|done| ready(&done.expect("finished"))).collect();
+        let mut woken: Vec<TaskId> = finished.into_iter().flat_map(|done| ready(&done.expect("finished"))).collect();
+        let mut turn = turn.clone();
+        woken.sort_unstable();
+        turn.sort_unstable();
         assert_eq!(woken, turn);
         held = join_all(turn.iter().map(|task| world.lease(*task))).await;
     }

@@ -1,0 +1,1 @@
+//! The record over requests: what goes wrong on the way, and what never does.
