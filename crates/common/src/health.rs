@@ -31,6 +31,46 @@ struct Check {
     last: tokio::sync::Mutex<Option<(Instant, CheckReport)>>,
 }
 
+/// Asks a backend whether it works; the error says why not, without secrets.
+pub type Ask = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// A check that several services of one process share: each adds it to its own [`Health`].
+#[derive(Clone)]
+pub struct Probe {
+    /// The backend's name, such as `nats`.
+    pub name: &'static str,
+    /// Whether a service cannot do its work without it.
+    pub required: bool,
+    /// Asks it.
+    pub ask: Ask,
+}
+
+impl Probe {
+    /// Makes a check.
+    pub fn new<F, Fut>(name: &'static str, required: bool, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self { name, required, ask: Arc::new(move || ask().boxed()) }
+    }
+
+    /// Asks a record, without which no service can work.
+    pub fn record(name: &'static str, state: &Arc<dyn state::State>) -> Self {
+        let state = Arc::clone(state);
+        Self::new(name, true, move || {
+            let state = Arc::clone(&state);
+            async move { state.ping().await.map_err(|error| crate::program::chain(&error)) }
+        })
+    }
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe").field("name", &self.name).field("required", &self.required).finish_non_exhaustive()
+    }
+}
+
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckReport {
@@ -83,6 +123,16 @@ impl Health {
             last: tokio::sync::Mutex::new(None),
         };
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(check));
+    }
+
+    /// Makes a registry of shared checks.
+    pub fn of(probes: &[Probe]) -> Self {
+        let health = Self::new();
+        for probe in probes {
+            let ask = Arc::clone(&probe.ask);
+            health.add(probe.name, probe.required, move || ask());
+        }
+        health
     }
 
     /// Runs the checks whose results are old, all at once, and reports on all of them.

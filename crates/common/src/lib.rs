@@ -9,6 +9,7 @@
 //! | [`lifecycle`] | [`Lifecycle`](lifecycle::Lifecycle): soft stop, hard stop, named tasks, exit status |
 //! | [`problem`] | [`Problem`](problem::Problem): every error that leaves a service, by [`Kind`](problem::Kind) |
 //! | [`extract`] | [`StrictJson`](extract::StrictJson), [`Path`](extract::Path), [`Query`](extract::Query): rejections are problems |
+//! | [`program`] | [`Program`](program::Program): what every service's `main` does: arguments, settings, telemetry, signals |
 //! | [`page`] | [`Cursor`](page::Cursor), [`Limit`](page::Limit) of lists |
 //! | [`health`] | [`Health`](health::Health): named checks behind `/health/ready` |
 //! | [`http`] | [`serve`](http::serve): the HTTP server with its limits, metrics, docs |
@@ -65,6 +66,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod page;
 pub mod problem;
+pub mod program;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

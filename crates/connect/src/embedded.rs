@@ -4,18 +4,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::tools::egress::{EgressOptions, HostPort, HostPortError};
-use ::tools::servers::PinsError;
-use ::tools::{BuiltinOptions, builtin};
-use bus::InprocBus;
+use ::tools::servers::{PinsError, ToolServers};
+use ::tools::{BuiltinOptions, Toolkit, builtin};
+use blob::Blobs;
 use bus::inproc::InprocOptions;
-use domain::{Clock, PlatformLimits, SystemClock, SystemIds};
+use bus::{Events, InprocBus, Requests, WorkQueue};
+use common::health::Probe;
+use domain::{Clock, Ids, PlatformLimits, SystemClock, SystemIds};
 use llm::Models;
 use state::agents::Agents;
 use state::{State, StateError};
 use state_sqlite::{SqliteOptions, SqliteState};
 
-use crate::Ports;
 use crate::tools::{self, ToolsFile};
+
+/// Everything that the services of one process need, made once and handed down.
+#[derive(Clone)]
+pub struct Ports {
+    /// The record.
+    pub state: Arc<dyn State>,
+    /// The agents of the record.
+    pub agents: Arc<Agents>,
+    /// Hands ready tasks to pools.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Tells what happened.
+    pub events: Arc<dyn Events>,
+    /// Asks other services.
+    pub requests: Arc<dyn Requests>,
+    /// Keeps the files of tasks.
+    pub blobs: Arc<dyn Blobs>,
+    /// What the operator allows each namespace.
+    pub limits: Arc<PlatformLimits>,
+    /// The models.
+    pub models: Models,
+    /// The tools.
+    pub toolkit: Toolkit,
+    /// The servers that bring tools of their own; whoever stops the platform shuts them down.
+    pub servers: Arc<dyn ToolServers>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Identity.
+    pub ids: Arc<dyn Ids>,
+    /// Whether what is outside of the process works.
+    pub probes: Vec<Probe>,
+}
 
 /// What the ports are made of.
 pub struct EmbeddedSettings {
@@ -83,6 +115,7 @@ pub async fn embedded(settings: EmbeddedSettings) -> Result<Ports, ConnectError>
     toolkit.add_source(servers.clone());
     let bus = Arc::new(InprocBus::new(InprocOptions::default()));
     Ok(Ports {
+        probes: vec![Probe::record("state", &state)],
         agents: Arc::new(Agents::new(Arc::clone(&state), Arc::clone(&clock))),
         state,
         queue: bus.clone(),

@@ -1,49 +1,26 @@
 //! Settings to ports: the only crate that names adapters.
+//!
+//! | feature | what it makes | who needs it |
+//! |---|---|---|
+//! | `embedded` | everything of one process, durable in one folder | `agentrunner` |
+//! | `record` | the record in its database | state-manager, and nobody else |
+//! | `remote` | the record of another process | all others |
+//! | `nats` | events and requests between processes | everybody |
+//! | `queue` | the work queue between processes | orchestrator, pools |
+//! | `models`, `tools`, `files` | models, tools, files of tasks | pools, and the orchestrator to show them |
+//!
+//! What speaks with a backend is made without waiting for it: nothing here fails because a server is down. Whether it
+//! works is asked by the probes that come with each port.
 
+#[cfg(feature = "embedded")]
 mod embedded;
 mod limits;
+#[cfg(feature = "models")]
 pub mod models;
+pub mod platform;
+#[cfg(feature = "tools")]
 pub mod tools;
 
-use std::sync::Arc;
-
-use ::tools::Toolkit;
-use ::tools::servers::ToolServers;
-use blob::Blobs;
-use bus::{Events, Requests, WorkQueue};
-use domain::{Clock, Ids, PlatformLimits};
-use llm::Models;
-use state::State;
-use state::agents::Agents;
-
-pub use embedded::{ConnectError, EmbeddedSettings, embedded};
+#[cfg(feature = "embedded")]
+pub use embedded::{ConnectError, EmbeddedSettings, Ports, embedded};
 pub use limits::{LIMITS_FILE, LimitsError, read_limits};
-
-/// Everything that a service may need, made once a process and handed down.
-#[derive(Clone)]
-pub struct Ports {
-    /// The record.
-    pub state: Arc<dyn State>,
-    /// The agents of the record.
-    pub agents: Arc<Agents>,
-    /// Hands ready tasks to pools.
-    pub queue: Arc<dyn WorkQueue>,
-    /// Tells what happened.
-    pub events: Arc<dyn Events>,
-    /// Asks other services.
-    pub requests: Arc<dyn Requests>,
-    /// Keeps the files of tasks.
-    pub blobs: Arc<dyn Blobs>,
-    /// What the operator allows each namespace.
-    pub limits: Arc<PlatformLimits>,
-    /// The models.
-    pub models: Models,
-    /// The tools.
-    pub toolkit: Toolkit,
-    /// The servers that bring tools of their own; whoever stops the platform shuts them down.
-    pub servers: Arc<dyn ToolServers>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Identity.
-    pub ids: Arc<dyn Ids>,
-}

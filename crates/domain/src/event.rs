@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, BudgetLevel, Namespace, Step, TaskId, TaskStatus};
+use crate::{AgentName, BudgetLevel, Namespace, PoolReport, Step, TaskId, TaskStatus};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ pub enum EventBody {
         /// Its new version.
         version: u32,
     },
+    /// A worker process says how it does. Of no namespace's business: never shown as an event of the API.
+    #[serde(rename = "pool.report")]
+    PoolReport {
+        /// What it says.
+        report: Box<PoolReport>,
+    },
 }
 
 impl EventBody {
@@ -107,7 +113,7 @@ impl EventBody {
             | Self::BudgetWarning { task, .. }
             | Self::TaskFinished { task, .. }
             | Self::CancelRequested { task } => Some(*task),
-            Self::AgentUpdated { .. } => None,
+            Self::AgentUpdated { .. } | Self::PoolReport { .. } => None,
         }
     }
 }

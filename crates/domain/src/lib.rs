@@ -12,6 +12,7 @@ mod failure;
 pub mod file;
 mod ids;
 mod message;
+mod pool;
 mod step;
 mod task;
 mod terms;
@@ -28,6 +29,7 @@ pub use event::{Delta, Event, EventBody};
 pub use failure::{Failure, FailureKind};
 pub use ids::{AgentName, NameError, Namespace, TaskId, ThreadId, WorkerId};
 pub use message::{FinishReason, Image, Message, Reasoning, ToolCall, Usage};
+pub use pool::{AgentWork, Durations, PoolPhase, PoolReport};
 pub use step::{
     APPROVAL_SIGNALS, ApprovalDecision, BUDGET_SIGNALS, BudgetDecision, ChildOutcome, ModelStep, ModelTry, Resolution,
     Step, StepBody, ToolOutcome, ToolStep, Wait, WaitFor,

@@ -186,8 +186,19 @@ impl Server {
         Ok(())
     }
 
+    /// Reads again what was accepted, which another process may have changed meanwhile.
+    pub(crate) async fn reload(&self) -> Result<(), PinsError> {
+        let _one = self.accepting.lock().await;
+        let pins = self.pins.get(&self.name).await?;
+        if pins.is_some() && self.known().pins != pins {
+            self.settle(|known| known.pins = pins);
+        }
+        Ok(())
+    }
+
     /// Accepts what the server says of one tool, or of all.
     pub(crate) async fn approve(&self, tool: Option<&str>) -> Result<(), ApproveError> {
+        self.reload().await?;
         if self.known().listing.is_none() {
             self.refresh().await?;
         }

@@ -67,6 +67,14 @@ impl McpTools {
         Ok(Arc::new(Self { servers, generation }))
     }
 
+    /// Reads again what was accepted, which another process may have changed meanwhile.
+    pub async fn reload(&self) -> Result<(), PinsError> {
+        for server in self.servers.values() {
+            server.reload().await?;
+        }
+        Ok(())
+    }
+
     /// Prepares a person's authorization of a server; `None` when it needs none.
     pub async fn login(&self, name: &str) -> Result<Option<Login>, LoginError> {
         let declared = || LoginError::NotDeclared(name.chars().take(80).collect());
@@ -110,8 +118,8 @@ impl ToolSource for McpTools {
 
 #[async_trait]
 impl ToolServers for McpTools {
-    async fn list(&self) -> Vec<ServerStatus> {
-        self.servers.values().map(|server| server.status()).collect()
+    async fn list(&self) -> Result<Vec<ServerStatus>, ApproveError> {
+        Ok(self.servers.values().map(|server| server.status()).collect())
     }
 
     async fn refresh(&self, server: &str) -> Result<ServerStatus, ApproveError> {

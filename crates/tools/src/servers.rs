@@ -153,16 +153,96 @@ pub enum ApproveError {
         /// Why.
         reason: String,
     },
+    /// The process that has the servers cannot be asked.
+    #[error("{reason}")]
+    Elsewhere {
+        /// Why.
+        reason: String,
+    },
     /// The decision could not be kept.
     #[error(transparent)]
     Pins(#[from] PinsError),
+}
+
+/// The subject of requests to whoever has the servers: pools, any of which answers for all.
+pub const SUBJECT: &str = "tools";
+
+/// What a process without servers asks one that has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum ServersAsked {
+    /// The list.
+    List,
+    /// To accept what a server says.
+    Approve {
+        /// The server.
+        server: String,
+        /// One of its tools, or all.
+        tool: Option<String>,
+    },
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum ServersAnswered {
+    /// The servers that were asked for.
+    Servers {
+        /// By name.
+        servers: Vec<ServerStatus>,
+    },
+    /// There is no such server.
+    UnknownServer {
+        /// What was asked for.
+        name: String,
+    },
+    /// The server has no such tool that could be approved.
+    UnknownTool {
+        /// The server.
+        server: String,
+        /// What was asked for.
+        tool: String,
+    },
+    /// It could not be done now.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ServersAnswered {
+    /// Asks `servers` for what was asked.
+    pub async fn to(asked: ServersAsked, servers: &dyn ToolServers) -> Self {
+        let answer = match asked {
+            ServersAsked::List => servers.list().await,
+            ServersAsked::Approve { server, tool } => {
+                servers.approve(&server, tool.as_deref()).await.map(|server| vec![server])
+            }
+        };
+        match answer {
+            Ok(servers) => Self::Servers { servers },
+            Err(ApproveError::UnknownServer { name }) => Self::UnknownServer { name },
+            Err(ApproveError::UnknownTool { server, tool }) => Self::UnknownTool { server, tool },
+            Err(error) => Self::Failed { reason: error.to_string() },
+        }
+    }
+
+    /// The servers, or why there are none.
+    pub fn servers(self) -> Result<Vec<ServerStatus>, ApproveError> {
+        match self {
+            Self::Servers { servers } => Ok(servers),
+            Self::UnknownServer { name } => Err(ApproveError::UnknownServer { name }),
+            Self::UnknownTool { server, tool } => Err(ApproveError::UnknownTool { server, tool }),
+            Self::Failed { reason } => Err(ApproveError::Elsewhere { reason }),
+        }
+    }
 }
 
 /// The servers that bring tools, for whoever runs the platform.
 #[async_trait]
 pub trait ToolServers: Send + Sync + 'static {
     /// Lists the servers by name. Starts nothing.
-    async fn list(&self) -> Vec<ServerStatus>;
+    async fn list(&self) -> Result<Vec<ServerStatus>, ApproveError>;
 
     /// Connects to a server, if nothing is connected, and lists its tools anew.
     async fn refresh(&self, server: &str) -> Result<ServerStatus, ApproveError>;
@@ -180,8 +260,8 @@ pub struct NoServers;
 
 #[async_trait]
 impl ToolServers for NoServers {
-    async fn list(&self) -> Vec<ServerStatus> {
-        Vec::new()
+    async fn list(&self) -> Result<Vec<ServerStatus>, ApproveError> {
+        Ok(Vec::new())
     }
 
     async fn refresh(&self, server: &str) -> Result<ServerStatus, ApproveError> {

@@ -1,6 +1,6 @@
 //! Agents as the orchestrator shows them.
 
-use domain::{AgentName, ExecutionMode};
+use domain::{AgentName, ExecutionMode, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,7 +18,8 @@ use crate::ExecutionModeSchema;
     "tools": ["http_request"],
     "running": 2,
     "queued": 5,
-    "waiting": 0
+    "waiting": 0,
+    "last_seen": "2026-05-01T12:00:00Z"
 }))]
 pub struct AgentView {
     /// Its name.
@@ -43,6 +44,13 @@ pub struct AgentView {
     pub queued: u64,
     /// Its tasks that wait for somebody or something.
     pub waiting: u64,
+    /// Why it is degraded or paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When a worker last began or ended a task of it, as far as the workers that run now told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen: Option<Timestamp>,
 }
 
 /// What an agent does at the moment.
@@ -55,6 +63,10 @@ pub enum AgentStatus {
     Busy,
     /// All of its tasks wait: for a person, a sub-task or a moment.
     Waiting,
+    /// Its recent tasks fail, or no worker runs that could do its tasks.
+    Degraded,
+    /// The workers that could do its tasks take none.
+    Paused,
 }
 
 impl AgentStatus {
@@ -75,6 +87,8 @@ impl AgentStatus {
             Self::Idle => "idle",
             Self::Busy => "busy",
             Self::Waiting => "waiting",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
         }
     }
 }

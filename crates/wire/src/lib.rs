@@ -24,7 +24,7 @@ pub use artifact::ArtifactView;
 pub use budget::{AccountView, AmountView, BudgetEvent, BudgetView, DecideBudget};
 pub use journal::JournalStep;
 pub use page::Page;
-pub use platform::{ModelError, ModelKind, ModelPrice, ModelView, PoolStats, PoolView};
+pub use platform::{ModelError, ModelKind, ModelPrice, ModelView, PoolStats, PoolView, WorkerView};
 pub use schema::{AgentSpecSchema, ExecutionModeSchema, FailureSchema, TaskInputSchema, TaskStatusSchema, UsageSchema};
 pub use stream::{DeltaEvent, ProgressEvent, RestartEvent, StatusEvent, event_name};
 pub use submit::{ImageBody, InputBody, RetryBody, SignalBody, SubmitTask};

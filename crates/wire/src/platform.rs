@@ -14,7 +14,16 @@ use crate::ExecutionModeSchema;
     "tasks": { "queued": 12, "running": 4, "waiting": 1, "succeeded": 1841, "failed": 3, "cancelled": 2 },
     "leases": 4,
     "busy_workers": 1,
-    "pools": [{ "execution_mode": "autonomous", "queued": 12, "announced": 12 }],
+    "pools": [{
+        "execution_mode": "autonomous", "queued": 12, "announced": 12, "queue_depth": 12, "capacity": 256, "running": 4,
+        "waiting": 1, "done": 1841, "failed": 3, "rate_per_second": 2.5, "p50_ms": 840, "p95_ms": 2_310,
+        "workers": [{
+            "worker": "0198f1c2-5f7e-7c3a-9d9e-0a4b6c8d1e2f", "host": "pool-1", "version": "0.1.0", "phase": "running",
+            "started_at": "2026-05-01T12:00:00Z", "silent_ms": 400, "capacity": 256, "running": 4, "missed": 0, "done": 1841,
+            "failed": 3, "cancelled": 2, "parked": 12, "retried": 5, "given_back": 0, "rate_per_second": 2.5, "p50_ms": 840,
+            "p95_ms": 2_310, "agents": { "researcher": 4 }
+        }]
+    }],
     "threads": 40,
     "stored_bytes": 10_485_760
 }))]
@@ -44,6 +53,82 @@ pub struct PoolView {
     pub queued: u64,
     /// Announcements that wait for one of its workers.
     pub announced: u64,
+    /// The same, as the queue says it: how long its queue is.
+    #[serde(default)]
+    pub queue_depth: u64,
+    /// How many tasks its workers run at most at once.
+    #[serde(default)]
+    pub capacity: u64,
+    /// How many they run.
+    #[serde(default)]
+    pub running: u64,
+    /// Tasks of its agents that wait for a person, a sub-task or a moment, and hold no worker.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Runs that ended with an answer since the workers started.
+    #[serde(default)]
+    pub done: u64,
+    /// Runs that failed for good since the workers started.
+    #[serde(default)]
+    pub failed: u64,
+    /// Runs that ended in a second, over the last minute.
+    #[serde(default)]
+    pub rate_per_second: f64,
+    /// How long half of the runs of the last minute took at most; off by an eighth at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<u64>,
+    /// How long 95 of 100 of them took at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<u64>,
+    /// The worker processes that were heard in the last seconds, by when they started.
+    #[serde(default)]
+    pub workers: Vec<WorkerView>,
+}
+
+/// A worker process as it last told of itself. Counts are since it started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerView {
+    /// The process; a restarted one is another.
+    pub worker: String,
+    /// The machine or container that it runs in.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// `starting`, `running` or `draining`.
+    pub phase: String,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// How long ago it told this.
+    pub silent_ms: u64,
+    /// How many tasks it runs at most at once.
+    pub capacity: u64,
+    /// How many it runs.
+    pub running: u64,
+    /// Announcements whose task was already taken or had ended.
+    pub missed: u64,
+    /// Runs that ended with an answer.
+    pub done: u64,
+    /// Runs that failed for good.
+    pub failed: u64,
+    /// Runs that were stopped.
+    pub cancelled: u64,
+    /// Runs that began to wait and gave their place free.
+    pub parked: u64,
+    /// Attempts that failed and will be followed by another.
+    pub retried: u64,
+    /// Runs that were given back, or dropped because their lease was lost.
+    pub given_back: u64,
+    /// Runs that ended in a second, over the last minute.
+    pub rate_per_second: f64,
+    /// How long half of the runs of the last minute took at most; off by an eighth at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<u64>,
+    /// How long 95 of 100 of them took at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<u64>,
+    /// Tasks that it runs, by agent.
+    pub agents: BTreeMap<String, u64>,
 }
 
 /// A model or a route that an agent's file can name, and how it does in the process that answers.

@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where the REST API listens; port 0 takes a free one.
     pub orchestrator_address: SocketAddr,
+    /// Host names, beside `localhost` and addresses, by which the service may be called. When there are any, no other name
+    /// is answered, so that a web page cannot reach a port that is published on a person's machine.
+    pub http_allowed_hosts: Vec<String>,
+    /// Origins, such as `https://console.example`, whose pages may change things.
+    pub http_allowed_origins: Vec<String>,
     /// How long a lease lives without renewal; must be the same for pools and the reaper.
     pub agent_lease: HumanDuration,
     /// How many leases in a row a task may lose without a step in between before it fails.
@@ -45,6 +50,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             orchestrator_address: ([127, 0, 0, 1], 8003).into(),
+            http_allowed_hosts: Vec::new(),
+            http_allowed_origins: Vec::new(),
             agent_lease: HumanDuration::from_secs(4),
             agent_max_lease_losses: 3,
             orchestrator_max_queued_tasks: 1_000_000,
@@ -91,6 +98,7 @@ impl Validate for Config {
         if self.agent_max_lease_losses == 0 {
             problems.push("AGENT_MAX_LEASE_LOSSES must be at least 1".to_owned());
         }
+        problems.extend(common::http::name_problems(&self.http_allowed_hosts, &self.http_allowed_origins));
         problems
     }
 }

@@ -8,6 +8,7 @@ use bus::{Events, WorkQueue};
 use domain::{Clock, Ids, PlatformLimits};
 use state::State;
 use state::agents::Agents;
+use common::health::Probe;
 
 /// The ports that the orchestrator works with.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Makes ids.
     pub ids: Arc<dyn Ids>,
+    /// Whether the backends work, for `/health/ready`; the record's is among them.
+    pub probes: Vec<Probe>,
 }
 
 impl Deps {

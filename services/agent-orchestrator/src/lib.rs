@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `http` | one endpoint a file: extract, call one use case, translate |
 //! | [`app`] | the use cases: the rules, without HTTP |
-//! | `background` | reconcilers: announce, reap, expire, count |
+//! | `background` | reconcilers: announce, reap, expire, count, hear of pools |
 //! | `config`, `deps` | what the service needs |
 //!
 //! Losing the process at any point loses nothing that was answered: what is recorded and not announced is announced by
@@ -22,6 +22,7 @@ use common::health::Health;
 use common::http::{ServerOptions, StartError};
 use common::lifecycle::Lifecycle;
 
+pub use app::ServersOfPools;
 pub use config::Config;
 pub use deps::Deps;
 
@@ -35,15 +36,15 @@ pub struct Addresses {
 /// Starts the service; it runs until the lifecycle's soft stop.
 pub async fn start(config: Config, deps: Deps, lifecycle: Lifecycle) -> Result<Addresses, StartError> {
     let tasks = app::Tasks::new(&config, &deps);
-    let health = Health::new();
-    let state = std::sync::Arc::clone(&deps.state);
-    health.add("state", true, move || {
-        let state = std::sync::Arc::clone(&state);
-        async move { state.ping().await.map_err(|error| error.to_string()) }
-    });
-    let options = ServerOptions::new("agent-orchestrator", config.orchestrator_address);
-    let api = http::api(&config, &deps, &tasks, lifecycle.soft().clone());
+    let health = Health::of(&deps.probes);
+    let options = ServerOptions {
+        allowed_hosts: config.http_allowed_hosts.clone(),
+        allowed_origins: config.http_allowed_origins.clone(),
+        ..ServerOptions::new("agent-orchestrator", config.orchestrator_address)
+    };
+    let pools = app::Pools::new(std::sync::Arc::clone(&deps.clock));
+    let api = http::api(&config, &deps, &tasks, &pools, lifecycle.soft().clone());
     let http = common::http::serve(options, api, health, lifecycle.clone()).await?;
-    background::start(&config, &deps, &tasks, &lifecycle);
+    background::start(&config, &deps, &tasks, pools, &lifecycle);
     Ok(Addresses { http })
 }

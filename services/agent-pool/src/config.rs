@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where health, metrics and statistics are served.
     pub agent_pool_address: SocketAddr,
+    /// Host names, beside `localhost` and addresses, by which the service may be called. When there are any, no other name
+    /// is answered, so that a web page cannot reach a port that is published on a person's machine.
+    pub http_allowed_hosts: Vec<String>,
+    /// Origins, such as `https://console.example`, whose pages may change things.
+    pub http_allowed_origins: Vec<String>,
     /// Which tasks this pool runs: `autonomous`, `collaborative` or `continuous`.
     pub agent_pool_mode: ExecutionMode,
     /// How many tasks run at once in this process; a waiting task takes no place. 1 to 10,000.
@@ -29,6 +34,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             agent_pool_address: ([127, 0, 0, 1], 8011).into(),
+            http_allowed_hosts: Vec::new(),
+            http_allowed_origins: Vec::new(),
             agent_pool_mode: ExecutionMode::Autonomous,
             agent_pool_capacity: 256,
             agent_lease: HumanDuration::from_secs(4),
@@ -50,6 +57,7 @@ impl Validate for Config {
         if self.agent_renew_interval.0 * 3 > self.agent_lease.0 {
             problems.push("AGENT_RENEW_INTERVAL must be at most a third of AGENT_LEASE".to_owned());
         }
+        problems.extend(common::http::name_problems(&self.http_allowed_hosts, &self.http_allowed_origins));
         problems
     }
 }

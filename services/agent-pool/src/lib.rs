@@ -3,8 +3,8 @@
 //! Any number of replicas may run. What a replica holds it renews; what it cannot finish when it stops it gives back;
 //! what it holds when it dies the reaper takes away. No run depends on a message being delivered.
 //!
-//! Rooms: `app` (the worker and its runs), `consumers` (ready tasks, cancellations), `background` (renewal, drain),
-//! `http` (statistics).
+//! Rooms: `app` (the worker and its runs), `consumers` (ready tasks, cancellations, questions about tool servers),
+//! `background` (renewal, drain, reports), `http` (statistics).
 
 mod app;
 mod background;
@@ -29,7 +29,7 @@ pub use config::Config;
 pub use deps::Deps;
 pub use http::PoolStatus;
 
-use app::{Runs, Worker};
+use app::{Identity, Runs, Worker};
 
 /// Where a pool listens.
 #[derive(Debug, Clone, Copy)]
@@ -65,33 +65,51 @@ pub async fn start(config: Config, deps: Deps, lifecycle: &Lifecycle) -> Result<
     let (soft, hard) = (lifecycle.soft().clone(), lifecycle.hard().clone());
     let drained = CancellationToken::new();
 
-    let state = Arc::clone(&deps.state);
-    let health = Health::new();
-    health.add("state", true, move || {
-        let state = Arc::clone(&state);
-        async move { state.ping().await.map_err(|error| error.to_string()) }
-    });
+    let health = Health::of(&deps.probes);
     let name = match config.agent_pool_mode {
         domain::ExecutionMode::Autonomous => "autonomous-agent-pool",
         domain::ExecutionMode::Collaborative => "collaborative-agent-pool",
         domain::ExecutionMode::Continuous => "continuous-agent-runner",
     };
-    let options = ServerOptions::new(name, config.agent_pool_address);
+    let options = ServerOptions {
+        allowed_hosts: config.http_allowed_hosts.clone(),
+        allowed_origins: config.http_allowed_origins.clone(),
+        ..ServerOptions::new(name, config.agent_pool_address)
+    };
     let api = http::routes(Arc::clone(&worker), config.agent_pool_capacity);
     let address = serve(options, api, health, lifecycle.clone()).await?;
 
+    let taken = consumers::ready_tasks::consume(
+        Arc::clone(&worker),
+        deps.queue,
+        config.agent_pool_capacity,
+        tracker.clone(),
+        soft.clone(),
+    );
+    let (prepared, stop) = (deps.prepared.clone(), soft.clone());
+    lifecycle.spawn("ready-tasks", async move {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = prepared.cancelled() => {}
+        }
+        taken.await;
+    });
+    let events = Arc::clone(&deps.events);
+    lifecycle.spawn("cancellations", consumers::cancellations::consume(Arc::clone(&worker), events, drained.clone()));
+    lifecycle.spawn("tool servers' questions", consumers::tool_servers::serve(deps.servers, deps.requests, soft.clone()));
+    let identity =
+        Identity { host: Identity::host(), started_at: worker.clock.now(), capacity: config.agent_pool_capacity };
     lifecycle.spawn(
-        "ready-tasks",
-        consumers::ready_tasks::consume(
+        "reports",
+        background::reports::tell(
             Arc::clone(&worker),
-            deps.queue,
-            config.agent_pool_capacity,
-            tracker.clone(),
+            identity,
+            deps.events,
+            deps.prepared,
             soft.clone(),
+            drained.clone(),
         ),
     );
-    lifecycle
-        .spawn("cancellations", consumers::cancellations::consume(Arc::clone(&worker), deps.events, drained.clone()));
     // Leases are renewed until the last run has ended: a drain may take longer than a lease.
     lifecycle.spawn(
         "renewal",

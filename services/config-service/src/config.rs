@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where the REST API listens; port 0 takes a free one.
     pub config_service_address: SocketAddr,
+    /// Host names, beside `localhost` and addresses, by which the service may be called. When there are any, no other name
+    /// is answered, so that a web page cannot reach a port that is published on a person's machine.
+    pub http_allowed_hosts: Vec<String>,
+    /// Origins, such as `https://console.example`, whose pages may change things.
+    pub http_allowed_origins: Vec<String>,
     /// The folder with the agents' files.
     pub agent_config_dir: PathBuf,
     /// How often the folder is looked at in case the system did not tell of a change; 100ms to 1m.
@@ -24,6 +29,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             config_service_address: ([127, 0, 0, 1], 8002).into(),
+            http_allowed_hosts: Vec::new(),
+            http_allowed_origins: Vec::new(),
             agent_config_dir: PathBuf::from("config/agents"),
             config_service_poll_interval: HumanDuration::from_secs(1),
         }
@@ -40,6 +47,7 @@ impl Validate for Config {
         if self.agent_config_dir.as_os_str().is_empty() {
             problems.push("AGENT_CONFIG_DIR must not be empty".to_owned());
         }
+        problems.extend(common::http::name_problems(&self.http_allowed_hosts, &self.http_allowed_origins));
         problems
     }
 }

@@ -6,6 +6,7 @@ use bus::Events;
 use domain::Clock;
 use state::State;
 use state::agents::Agents;
+use common::health::Probe;
 
 /// The ports that the config service works with.
 #[derive(Clone)]
@@ -20,4 +21,6 @@ pub struct Deps {
     pub servers: Arc<[String]>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the backends work, for `/health/ready`; the record's is among them.
+    pub probes: Vec<Probe>,
 }

@@ -53,22 +53,20 @@ pub async fn start_with(
     let mut reconciler = Reconciler::new(config.agent_config_dir.clone(), &deps, catalogue.clone());
     // Begins before the first look, so that no change falls between the two.
     let watcher = background::watcher::Wakeups::watch(&config.agent_config_dir);
-    let first = background::watcher::first_round(&mut reconciler).await;
-
-    let health = Health::new();
-    let state = Arc::clone(&deps.state);
-    health.add("state", true, move || {
-        let state = Arc::clone(&state);
-        async move { state.ping().await.map_err(|error| error.to_string()) }
-    });
+    let health = Health::of(&deps.probes);
     let loaded = catalogue.clone();
     health.add("agents", true, move || {
         let loaded = loaded.view().loaded;
         async move { if loaded { Ok(()) } else { Err("the agents' files are not recorded yet".to_owned()) } }
     });
-    let options = ServerOptions::new("config-service", config.config_service_address);
+    let options = ServerOptions {
+        allowed_hosts: config.http_allowed_hosts.clone(),
+        allowed_origins: config.http_allowed_origins.clone(),
+        ..ServerOptions::new("config-service", config.config_service_address)
+    };
     let api = http::api(http::App { agents: Arc::clone(&deps.agents), catalogue, servers: Arc::clone(&deps.servers) });
     let http = common::http::serve(options, api, health, lifecycle.clone()).await?;
+    let first = background::watcher::first_round(&mut reconciler, lifecycle.soft()).await;
     let poll = config.config_service_poll_interval.0;
     let soft = lifecycle.soft().clone();
     lifecycle.spawn("agents' folder", background::watcher::run(reconciler, watcher, first, poll, soft));

@@ -14,6 +14,11 @@ use state::Retention;
 pub struct Config {
     /// Where the REST API listens; port 0 takes a free one.
     pub state_manager_address: SocketAddr,
+    /// Host names, beside `localhost` and addresses, by which the service may be called. When there are any, no other name
+    /// is answered, so that a web page cannot reach a port that is published on a person's machine.
+    pub http_allowed_hosts: Vec<String>,
+    /// Origins, such as `https://console.example`, whose pages may change things.
+    pub http_allowed_origins: Vec<String>,
     /// How long ended tasks are kept with their journals; at least a minute.
     pub task_retention: HumanDuration,
     /// How long the idempotency keys of deleted tasks are kept; at least a minute.
@@ -28,6 +33,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             state_manager_address: ([127, 0, 0, 1], 8001).into(),
+            http_allowed_hosts: Vec::new(),
+            http_allowed_origins: Vec::new(),
             task_retention: HumanDuration(Duration::from_hours(30 * 24)),
             idempotency_retention: HumanDuration(Duration::from_hours(7 * 24)),
             state_manager_purge_interval: HumanDuration::from_secs(60),
@@ -58,6 +65,7 @@ impl Validate for Config {
         if !(1..=100_000).contains(&rows) {
             problems.push(format!("STATE_MANAGER_PURGE_ROWS must be from 1 to 100000, not {rows}"));
         }
+        problems.extend(common::http::name_problems(&self.http_allowed_hosts, &self.http_allowed_origins));
         problems
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::Clock;
 use state::State;
+use common::health::Probe;
 
 /// The ports that the state manager works with.
 #[derive(Clone)]
@@ -12,4 +13,6 @@ pub struct Deps {
     pub state: Arc<dyn State>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the backends work, for `/health/ready`; the record's is among them.
+    pub probes: Vec<Probe>,
 }

@@ -15,7 +15,6 @@ mod deps;
 mod http;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use common::health::Health;
 use common::http::{ServerOptions, StartError};
@@ -33,13 +32,12 @@ pub struct Addresses {
 
 /// Starts the service; it runs until the lifecycle's soft stop.
 pub async fn start(config: Config, deps: Deps, lifecycle: Lifecycle) -> Result<Addresses, StartError> {
-    let health = Health::new();
-    let state = Arc::clone(&deps.state);
-    health.add("state", true, move || {
-        let state = Arc::clone(&state);
-        async move { state.ping().await.map_err(|error| error.to_string()) }
-    });
-    let options = ServerOptions::new("state-manager", config.state_manager_address);
+    let health = Health::of(&deps.probes);
+    let options = ServerOptions {
+        allowed_hosts: config.http_allowed_hosts.clone(),
+        allowed_origins: config.http_allowed_origins.clone(),
+        ..ServerOptions::new("state-manager", config.state_manager_address)
+    };
     let http = common::http::serve(options, http::api(&deps), health, lifecycle.clone()).await?;
     lifecycle.spawn("retention", background::retention::run(config, deps, lifecycle.soft().clone()));
     Ok(Addresses { http })

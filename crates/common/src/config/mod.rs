@@ -4,6 +4,7 @@
 //! `Deserialize`, and carries `#[serde(default, deny_unknown_fields)]`. Each field is a key of the file and, in upper
 //! case, a variable of the environment. Everything that is wrong is told at once.
 
+mod parts;
 mod secret;
 mod text_value;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+pub use parts::{Loaded, Parts, load_parts};
 pub use secret::Secret;
 
 use text_value::Setting;
@@ -32,6 +34,8 @@ pub struct LoadOptions {
     pub prefixes: &'static [&'static str],
     /// Keys of other services that share the file, and so are not refused outside of sections; see [`names`].
     pub known_elsewhere: BTreeSet<String>,
+    /// Keys of other structs of the same service, which share its section.
+    pub beside: BTreeSet<String>,
 }
 
 impl LoadOptions {
@@ -176,8 +180,8 @@ fn from_file(options: &LoadOptions, names: &BTreeSet<String>, found: &mut Found,
                 if names.contains(key) {
                     let source = format!("{key} in section [{name}] of {file}");
                     found.insert(key.clone(), (source, Setting::file(value)));
-                } else {
-                    let hint = suggestion(key, names.iter().map(String::as_str));
+                } else if !options.beside.contains(key) {
+                    let hint = suggestion(key, names.iter().chain(&options.beside).map(String::as_str));
                     problems.push(format!("{key} in section [{name}] of {file}: unknown setting{hint}"));
                 }
             }
@@ -185,8 +189,8 @@ fn from_file(options: &LoadOptions, names: &BTreeSet<String>, found: &mut Found,
             // What the service's own section says counts more, wherever in the file it stands.
             let source = format!("{name} in {file}");
             found.entry(name.clone()).or_insert_with(|| (source, Setting::file(value)));
-        } else if !options.known_elsewhere.contains(name) {
-            let known = names.iter().chain(&options.known_elsewhere).map(String::as_str);
+        } else if !options.known_elsewhere.contains(name) && !options.beside.contains(name) {
+            let known = names.iter().chain(&options.known_elsewhere).chain(&options.beside).map(String::as_str);
             problems.push(format!("{name} in {file}: unknown setting{}", suggestion(name, known)));
         }
     }
@@ -220,8 +224,10 @@ fn from_environment(options: &LoadOptions, names: &BTreeSet<String>, found: &mut
     for variable in options.environment.keys() {
         let ours = options.prefixes.iter().any(|prefix| variable.starts_with(prefix));
         let plain = variable.strip_suffix("_FILE").unwrap_or(variable);
-        if ours && !variables.contains_key(variable) && !variables.contains_key(plain) {
-            let hint = suggestion(variable, variables.keys().map(String::as_str));
+        let known = |name: &str| variables.contains_key(name) || options.beside.contains(&name.to_lowercase());
+        if ours && !known(variable) && !known(plain) {
+            let beside: Vec<String> = options.beside.iter().map(|name| name.to_uppercase()).collect();
+            let hint = suggestion(variable, variables.keys().chain(&beside).map(String::as_str));
             problems.push(format!("{variable}: unknown setting{hint}"));
         }
     }

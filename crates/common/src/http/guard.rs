@@ -12,7 +12,8 @@ use super::ServerOptions;
 use crate::problem::{Kind, Problem};
 
 pub(super) struct Guard {
-    loopback: bool,
+    /// Whether requests are refused that name another host.
+    by_name: bool,
     hosts: Vec<String>,
     origins: Vec<String>,
 }
@@ -20,7 +21,7 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(options: &ServerOptions, address: SocketAddr) -> Self {
         Self {
-            loopback: address.ip().is_loopback(),
+            by_name: address.ip().is_loopback() || !options.allowed_hosts.is_empty(),
             hosts: options.allowed_hosts.clone(),
             origins: options.allowed_origins.clone(),
         }
@@ -28,7 +29,7 @@ impl Guard {
 
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
-        if self.loopback && !host.as_ref().is_some_and(|host| self.is_ours(host.host())) {
+        if self.by_name && !host.as_ref().is_some_and(|host| self.is_ours(host.host())) {
             return Err(Problem::new(Kind::MisdirectedRequest));
         }
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -115,9 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_for_others_answers_to_any_name() {
-        let request = Request::builder().uri("/").header("host", "agents.example").body(()).unwrap();
-        assert!(guard("0.0.0.0:8003").check(&request).is_ok());
+    fn a_listener_for_others_answers_to_any_name_until_its_names_are_told() {
+        let ask = |host: &str, options: &ServerOptions| {
+            let request = Request::builder().uri("/").header("host", host).body(()).unwrap();
+            Guard::new(options, options.address).check(&request).is_ok()
+        };
+        let mut options = ServerOptions::new("test", "0.0.0.0:8003".parse().unwrap());
+        assert!(ask("agents.example", &options));
+        // A port of a container that is published on a person's machine is as near to web pages as a loopback listener.
+        options.allowed_hosts = vec!["agent-orchestrator".to_owned()];
+        assert!(ask("agent-orchestrator:8003", &options) && ask("localhost:8003", &options) && ask("127.0.0.1", &options));
+        assert!(!ask("evil.example:8003", &options));
     }
 
     #[test]

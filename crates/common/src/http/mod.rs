@@ -36,7 +36,8 @@ pub struct ServerOptions {
     pub header_timeout: Duration,
     /// How many connections are served at once; further ones wait.
     pub max_connections: usize,
-    /// Host names, beside `localhost` and addresses, by which a listener on the loopback interface may be called.
+    /// Host names, beside `localhost` and addresses, by which the service may be called. Without any, a listener on the
+    /// loopback interface answers to no other name, and one for other machines to every name.
     pub allowed_hosts: Vec<String>,
     /// Origins, such as `https://console.example`, whose pages may change things.
     pub allowed_origins: Vec<String>,
@@ -65,6 +66,26 @@ impl ServerOptions {
             ids: Arc::new(SystemIds),
         }
     }
+}
+
+/// What is wrong with `HTTP_ALLOWED_HOSTS` and `HTTP_ALLOWED_ORIGINS`; empty when all is well.
+pub fn name_problems(hosts: &[String], origins: &[String]) -> Vec<String> {
+    let is_host = |host: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        !host.is_empty() && host.bytes().all(plain)
+    };
+    let is_origin = |origin: &str| {
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '@', ' ']))
+    };
+    let wrong_hosts = hosts.iter().filter(|host| !is_host(host));
+    let wrong_origins = origins.iter().filter(|origin| !is_origin(origin));
+    wrong_hosts
+        .map(|host| format!("HTTP_ALLOWED_HOSTS: {host:?} must be a name without scheme and port, such as agents.example"))
+        .chain(wrong_origins.map(|origin| {
+            format!("HTTP_ALLOWED_ORIGINS: {origin:?} must be an origin, such as https://console.example")
+        }))
+        .collect()
 }
 
 /// Routes and their description.
@@ -112,6 +133,13 @@ pub enum StartError {
         /// What and why.
         reason: String,
     },
+}
+
+impl StartError {
+    /// Something that the service needs could not be prepared.
+    pub fn prepare(service: &'static str, error: &dyn std::error::Error) -> Self {
+        Self::Prepare { service, reason: crate::program::chain(error) }
+    }
 }
 
 /// Serves an API until the lifecycle's soft stop, and returns the address that it is served at.

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::problem::{self, Kind, Problem};
-use domain::{AgentName, Namespace, TaskStatus};
+use domain::{AgentName, ExecutionMode, Namespace, TaskStatus};
 use state::agents::{AgentVersion, Agents};
 use state::{State, StateError, StateStats};
 use wire::{AgentStatus, AgentView};
+
+use super::pools::{Judgement, Pools, Trouble};
 
 /// How many similar names a "did you mean" lists.
 const SIMILAR_MAX: usize = 3;
@@ -17,6 +19,7 @@ const SIMILAR_MAX: usize = 3;
 pub struct AgentsView {
     state: Arc<dyn State>,
     agents: Arc<Agents>,
+    pools: Pools,
 }
 
 /// Why an agent cannot be shown.
@@ -62,9 +65,9 @@ pub(super) fn unknown(text: &str, pointer: &str, similar: &[AgentName]) -> Probl
 }
 
 impl AgentsView {
-    /// Reads from the record.
-    pub fn new(state: Arc<dyn State>, agents: Arc<Agents>) -> Self {
-        Self { state, agents }
+    /// Reads from the record, and asks what pools told.
+    pub fn new(state: Arc<dyn State>, agents: Arc<Agents>, pools: Pools) -> Self {
+        Self { state, agents, pools }
     }
 
     /// Lists all agents by name.
@@ -72,7 +75,18 @@ impl AgentsView {
         let agents = self.agents.list(namespace).await?;
         let stats = self.state.stats(Some(namespace)).await?;
         let work = Work::of(&stats);
-        Ok(agents.iter().map(|agent| work.view(agent)).collect())
+        let judges = ExecutionMode::ALL.map(|mode| (mode, self.pools.judge(mode)));
+        let judged = |agent: &AgentVersion| {
+            let judge = judges.iter().find(|(mode, _)| *mode == agent.spec.execution_mode);
+            judge.map(|(_, judge)| judge.of(namespace, &agent.spec.name))
+        };
+        Ok(agents.iter().map(|agent| work.view(agent, judged(agent))).collect())
+    }
+
+    /// The execution mode of every agent.
+    pub async fn modes(&self, namespace: &Namespace) -> Result<HashMap<AgentName, ExecutionMode>, StateError> {
+        let agents = self.agents.list(namespace).await?;
+        Ok(agents.iter().map(|agent| (agent.spec.name.clone(), agent.spec.execution_mode)).collect())
     }
 
     /// Finds one agent.
@@ -82,7 +96,8 @@ impl AgentsView {
             return Err(AgentError::Unknown { agent: name.clone(), similar });
         };
         let stats = self.state.stats(Some(namespace)).await?;
-        Ok(Work::of(&stats).view(&agent))
+        let judged = self.pools.judge(agent.spec.execution_mode).of(namespace, name);
+        Ok(Work::of(&stats).view(&agent, Some(judged)))
     }
 }
 
@@ -109,14 +124,20 @@ impl<'a> Work<'a> {
         Self(stats.active.iter().map(|(agent, status, count)| ((agent, *status), *count)).collect())
     }
 
-    fn view(&self, agent: &AgentVersion) -> AgentView {
+    fn view(&self, agent: &AgentVersion, judged: Option<Judgement>) -> AgentView {
         let spec = &agent.spec;
         let count = |status| self.0.get(&(&spec.name, status)).copied().unwrap_or(0);
         let (running, queued) = (count(TaskStatus::Running), count(TaskStatus::Queued));
         let waiting = count(TaskStatus::Waiting);
+        let (trouble, last_seen) = judged.map_or((None, None), |judged| (judged.trouble, judged.last_seen));
+        let (status, reason) = match trouble {
+            Some(Trouble::Degraded(reason)) => (AgentStatus::Degraded, Some(reason)),
+            Some(Trouble::Paused(reason)) => (AgentStatus::Paused, Some(reason)),
+            None => (AgentStatus::of(running, queued, waiting), None),
+        };
         AgentView {
             name: spec.name.clone(),
-            status: AgentStatus::of(running, queued, waiting),
+            status,
             execution_mode: spec.execution_mode,
             description: spec.description.clone(),
             version: agent.version,
@@ -125,6 +146,8 @@ impl<'a> Work<'a> {
             running,
             queued,
             waiting,
+            reason,
+            last_seen,
         }
     }
 }

@@ -191,7 +191,7 @@ impl Watch {
                 self.out.push_back(Told::Progress(ProgressEvent { call_id, message, fraction: *fraction }));
             }
             EventBody::BudgetWarning { level, .. } => self.out.push_back(Told::Budget(self.warning(level))),
-            EventBody::TaskCreated { .. } | EventBody::AgentUpdated { .. } => {}
+            EventBody::TaskCreated { .. } | EventBody::AgentUpdated { .. } | EventBody::PoolReport { .. } => {}
         }
     }
 

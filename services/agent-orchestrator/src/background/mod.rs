@@ -2,6 +2,7 @@
 
 mod blobs;
 mod expiry;
+mod pool_reports;
 mod reaper;
 mod stats;
 mod sweeper;
@@ -11,15 +12,17 @@ use std::time::Duration;
 use common::lifecycle::Lifecycle;
 use tracing::warn;
 
-use crate::app::Tasks;
+use crate::app::{Pools, Tasks};
 use crate::{Config, Deps};
 
 /// How many tasks one round looks at.
 const BATCH: u32 = 1_000;
 
 /// Starts them all.
-pub(crate) fn start(config: &Config, deps: &Deps, tasks: &Tasks, lifecycle: &Lifecycle) {
+pub(crate) fn start(config: &Config, deps: &Deps, tasks: &Tasks, pools: Pools, lifecycle: &Lifecycle) {
     let soft = lifecycle.soft();
+    let heard = pool_reports::run(pools, std::sync::Arc::clone(&deps.events), soft.clone());
+    lifecycle.spawn("orchestrator.pool-reports", heard);
     lifecycle.spawn("orchestrator.sweeper", sweeper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.reaper", reaper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.expiry", expiry::run(config.clone(), deps.clone(), soft.clone()));

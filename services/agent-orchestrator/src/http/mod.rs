@@ -21,7 +21,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::{AgentsView, Tasks};
+use crate::app::{AgentsView, Pools, Tasks};
 use crate::{Config, Deps};
 
 /// What the handlers share.
@@ -29,6 +29,7 @@ use crate::{Config, Deps};
 pub(crate) struct App {
     tasks: Tasks,
     agents: AgentsView,
+    pools: Pools,
     state: Arc<dyn state::State>,
     queue: Arc<dyn WorkQueue>,
     models: llm::Models,
@@ -71,10 +72,17 @@ pub(crate) struct App {
 struct Documentation;
 
 /// The routes and their description.
-pub(crate) fn api(config: &Config, deps: &Deps, tasks: &Tasks, stopping: CancellationToken) -> OpenApiRouter {
+pub(crate) fn api(
+    config: &Config,
+    deps: &Deps,
+    tasks: &Tasks,
+    pools: &Pools,
+    stopping: CancellationToken,
+) -> OpenApiRouter {
     let app = App {
         tasks: tasks.clone(),
-        agents: AgentsView::new(Arc::clone(&deps.state), Arc::clone(&deps.agents)),
+        agents: AgentsView::new(Arc::clone(&deps.state), Arc::clone(&deps.agents), pools.clone()),
+        pools: pools.clone(),
         state: Arc::clone(&deps.state),
         queue: Arc::clone(&deps.queue),
         models: deps.models.clone(),

@@ -8,6 +8,7 @@ use agent_orchestrator::{Config, Deps};
 use blob::Blobs;
 use bus::InprocBus;
 use client::Client;
+use common::health::Probe;
 use common::lifecycle::Lifecycle;
 use domain::{AgentName, AgentSpec, Clock, HumanDuration, Namespace, SystemClock, SystemIds, TaskId};
 use reqwest::{RequestBuilder, StatusCode};
@@ -76,6 +77,7 @@ impl Platform {
             servers: Arc::new(tools::servers::NoServers),
             clock: Arc::clone(&clock),
             ids: Arc::new(SystemIds),
+            probes: vec![Probe::record("state", &state)],
         };
         let lifecycle = Lifecycle::new();
         let addresses = agent_orchestrator::start(config, deps, lifecycle.clone()).await.unwrap();

@@ -6,13 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use agent::{RunControl, RunEnd};
-use domain::{Lease, TaskId};
+use domain::{Lease, TaskId, Timestamp};
+
+use super::recent::{Recent, Whose};
 
 /// The runs of this worker.
 #[derive(Default)]
 pub(crate) struct Runs {
     held: Mutex<HashMap<TaskId, (u32, RunControl)>>,
     counts: Counters,
+    recent: Mutex<Recent>,
 }
 
 #[derive(Default)]
@@ -57,12 +60,14 @@ pub struct RunCounts {
 }
 
 impl Runs {
-    pub(crate) fn begin(&self, lease: Lease, control: RunControl) {
+    pub(crate) fn begin(&self, lease: Lease, whose: Whose, control: RunControl, now: Timestamp) {
         self.counts.claimed.fetch_add(1, Ordering::Relaxed);
+        self.recent().begin(lease, whose, now);
         self.lock().insert(lease.task, (lease.epoch, control));
     }
 
-    pub(crate) fn end(&self, lease: Lease, end: RunEnd, took: Duration) {
+    pub(crate) fn end(&self, lease: Lease, end: RunEnd, took: Duration, now: Timestamp) {
+        self.recent().end(lease, end, took, now);
         let mut held = self.lock();
         if held.get(&lease.task).is_some_and(|(epoch, _)| *epoch == lease.epoch) {
             held.remove(&lease.task);
@@ -138,6 +143,11 @@ impl Runs {
             dropped: read(&self.counts.dropped),
             busy_ms: read(&self.counts.busy_ms),
         }
+    }
+
+    /// What happened in the last minute.
+    pub(crate) fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, (u32, RunControl)>> {

@@ -52,7 +52,8 @@ impl Worker {
         delivery.done();
         let lease = claimed.lease();
         let control = RunControl::default();
-        self.runs.begin(lease, control.clone());
+        let whose = (claimed.task.namespace.clone(), claimed.task.agent.clone());
+        self.runs.begin(lease, whose, control.clone(), self.clock.now());
         if claimed.task.cancel_requested {
             control.cancel.cancel();
         }
@@ -64,6 +65,6 @@ impl Worker {
             tracing::error!(task.id = %lease.task, epoch = lease.epoch, "run panicked and was dropped");
             RunEnd::Dropped
         });
-        self.runs.end(lease, end, self.clock.monotonic().saturating_sub(started));
+        self.runs.end(lease, end, self.clock.monotonic().saturating_sub(started), self.clock.now());
     }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod drain;
 pub(crate) mod renewal;
+pub(crate) mod reports;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agent_pool::{Addresses, Config, Deps};
 use bus::{InprocBus, WorkQueue};
+use common::health::Probe;
 use common::lifecycle::Lifecycle;
 use domain::{
     AgentName, AgentSpec, Clock, ExecutionMode, Namespace, NewTask, ReadyTask, SystemClock, SystemIds, TaskId,
@@ -17,6 +18,14 @@ use state::agents::Agents;
 use state::{State, TaskFilter};
 use state_sqlite::{SqliteOptions, SqliteState};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A pool without servers that bring tools is prepared from the start.
+fn prepared() -> CancellationToken {
+    let prepared = CancellationToken::new();
+    prepared.cancel();
+    prepared
+}
 
 struct World {
     state: Arc<dyn State>,
@@ -46,12 +55,16 @@ impl World {
             agents,
             queue: Arc::clone(&bus) as _,
             events: Arc::clone(&bus) as _,
+            requests: Arc::clone(&bus) as _,
             blobs: Arc::new(blob::Folder::new(dir.path().join("blobs"))),
             limits: Arc::default(),
             models,
             toolkit: tools::builtin(tools::BuiltinOptions::default()),
+            servers: Arc::new(tools::servers::NoServers),
+            prepared: prepared(),
             clock,
             ids: Arc::new(SystemIds),
+            probes: vec![Probe::record("state", &state)],
         };
         Self { state, bus, deps, _dir: dir }
     }

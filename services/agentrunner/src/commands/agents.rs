@@ -80,7 +80,7 @@ fn table(stream: Stream, agents: &[AgentView]) -> String {
         let color = match agent.status {
             AgentStatus::Idle => Color::Plain,
             AgentStatus::Busy => Color::Green,
-            AgentStatus::Waiting => Color::Yellow,
+            AgentStatus::Waiting | AgentStatus::Degraded | AgentStatus::Paused => Color::Yellow,
         };
         grid.row([
             (agent.name.as_str(), Color::Plain),

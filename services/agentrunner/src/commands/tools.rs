@@ -233,7 +233,7 @@ async fn test(context: &Context, args: TestArgs) -> CommandResult {
     let arguments: Value = serde_json::from_str(&args.arguments)
         .map_err(|error| CommandError::usage(format!("the arguments are no JSON: {error}")))?;
     let tools = one(context, &args.server, true).await?;
-    let status = tools.list().await.into_iter().next();
+    let status = tools.list().await.ok().and_then(|listed| listed.into_iter().next());
     let called = match &args.tool {
         Some(tool) => Some(tools.try_call(&format!("{}.{tool}", args.server), arguments).await),
         None => None,

@@ -17,6 +17,7 @@ use common::lifecycle::Lifecycle;
 use config_service::Catalogue;
 use connect::Ports;
 use domain::agent::FileProblem;
+use tokio_util::sync::CancellationToken;
 
 use crate::exit::{CommandError, chain};
 use discovery::{Announcement, CONFIG_SERVICE, ORCHESTRATOR, Running};
@@ -133,7 +134,11 @@ async fn start_services(
     pool: &Lifecycle,
 ) -> Result<BTreeMap<String, String>, CommandError> {
     let mut urls = BTreeMap::new();
-    let states = state_manager::Deps { state: ports.state.clone(), clock: ports.clock.clone() };
+    let states = state_manager::Deps {
+        state: ports.state.clone(),
+        clock: ports.clock.clone(),
+        probes: ports.probes.clone(),
+    };
     let at = state_manager::start(settings.states.clone(), states, services.clone()).await.map_err(refused)?;
     urls.insert("state-manager".to_owned(), url(at.http));
 
@@ -143,6 +148,7 @@ async fn start_services(
         events: ports.events.clone(),
         servers,
         clock: ports.clock.clone(),
+        probes: ports.probes.clone(),
     };
     let at = config_service::start_with(settings.configs.clone(), configs, catalogue.clone(), services)
         .await
@@ -156,17 +162,24 @@ async fn start_services(
     urls.insert(ORCHESTRATOR.to_owned(), url(at.http));
 
     if plan.pool {
+        // Its tools are known when the ports are.
+        let prepared = CancellationToken::new();
+        prepared.cancel();
         let deps = agent_pool::Deps {
             state: ports.state.clone(),
             agents: ports.agents.clone(),
             queue: ports.queue.clone(),
             events: ports.events.clone(),
+            requests: ports.requests.clone(),
             blobs: ports.blobs.clone(),
             limits: ports.limits.clone(),
             models: ports.models.clone(),
             toolkit: ports.toolkit.clone(),
+            servers: ports.servers.clone(),
+            prepared,
             clock: ports.clock.clone(),
             ids: ports.ids.clone(),
+            probes: ports.probes.clone(),
         };
         let at = agent_pool::start(settings.pool.clone(), deps, pool).await.map_err(refused)?;
         urls.insert("agent-pool".to_owned(), url(at.http));
@@ -187,6 +200,7 @@ pub fn orchestrator_deps(ports: &Ports) -> agent_orchestrator::Deps {
         servers: ports.servers.clone(),
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
+        probes: ports.probes.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::config::{self, ConfigError, LoadOptions, Validate};
 use common::telemetry::LogFormat;
-use connect::tools::{ToolsFile, ToolsFileError};
+use connect::tools::{TOOLS_FILE, ToolsFile, ToolsFileError};
 use domain::HumanDuration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,9 +26,6 @@ const PREFIXES: [&str; 9] = [
 /// Ours, too, but read elsewhere: by the command line, and for the folder of models.
 const ELSEWHERE: [&str; 5] =
     ["AGENTRUNNER_URL", "AGENTRUNNER_DATA", "AGENTRUNNER_CONFIG", "AGENTRUNNER_CACHE", "AGENTRUNNER_HUB_URL"];
-
-/// Where the servers that bring tools are declared, when nobody says otherwise.
-const TOOLS_FILE: &str = "config/tools.yml";
 
 /// The settings of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

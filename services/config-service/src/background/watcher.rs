@@ -8,11 +8,14 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::reconciler::Reconciler;
 
 /// How long further changes are waited for after the first one; also the shortest time between two looks.
 const GATHER: Duration = Duration::from_millis(50);
+/// How long the first look may take.
+const FIRST: Duration = Duration::from_secs(5);
 /// How soon to look again while something is being changed.
 const SOON: Duration = Duration::from_millis(150);
 
@@ -56,9 +59,14 @@ pub(crate) enum Round {
     Moving,
 }
 
-/// Looks at the folder before anybody can ask for it.
-pub(crate) async fn first_round(reconciler: &mut Reconciler) -> Round {
-    round(reconciler).await
+/// Looks at the folder before the service counts as started, unless the record does not answer in time: that is tried
+/// again in the background.
+pub(crate) async fn first_round(reconciler: &mut Reconciler, stop: &CancellationToken) -> Round {
+    tokio::select! {
+        round = round(reconciler) => round,
+        () = tokio::time::sleep(FIRST) => Round::Moving,
+        () = stop.cancelled() => Round::AtRest,
+    }
 }
 
 async fn round(reconciler: &mut Reconciler) -> Round {
@@ -78,7 +86,7 @@ pub(crate) async fn run(
     wakeups: Wakeups,
     mut last: Round,
     poll: Duration,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 ) {
     loop {
         let pause = if last == Round::Moving { SOON } else { poll };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Events, InprocBus, Received};
+use common::health::Probe;
 use common::lifecycle::Lifecycle;
 use config_service::{Config, Deps};
 use domain::{AgentName, Clock, EventBody, Namespace, SystemClock};
@@ -59,6 +60,7 @@ impl House {
         let agents = Arc::new(Agents::new(Arc::clone(&record), Arc::clone(&clock)));
         let events: Arc<dyn Events> = Arc::new(InprocBus::default());
         let deps = Deps {
+            probes: vec![Probe::record("state", &record)],
             state: record,
             agents: Arc::clone(&agents),
             events: Arc::clone(&events),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::health::Probe;
 use common::lifecycle::Lifecycle;
 use domain::{HumanDuration, ManualClock, Timestamp};
 use reqwest::{Client, Method, Response};
@@ -38,7 +39,8 @@ impl Service {
             ..Config::default()
         };
         let lifecycle = Lifecycle::new();
-        let deps = Deps { state: state.clone(), clock: clock.clone() };
+        let probes = vec![Probe::record("state", &state)];
+        let deps = Deps { state: state.clone(), clock: clock.clone(), probes };
         let addresses = state_manager::start(config, deps, lifecycle.clone()).await.unwrap();
         let client = Client::builder().timeout(PATIENCE).build().unwrap();
         Self { state, clock, lifecycle, client, url: format!("http://{}", addresses.http), _data: data }

@@ -40,7 +40,7 @@ fn word(choice: &impl Serialize) -> String {
 fn problem(error: &ApproveError) -> Problem {
     let kind = match error {
         ApproveError::UnknownServer { .. } | ApproveError::UnknownTool { .. } => Kind::UnknownTool,
-        ApproveError::Unavailable { .. } | ApproveError::Pins(_) => Kind::Unavailable,
+        ApproveError::Unavailable { .. } | ApproveError::Elsewhere { .. } | ApproveError::Pins(_) => Kind::Unavailable,
     };
     Problem::new(kind).detail(error.to_string())
 }
