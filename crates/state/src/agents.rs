@@ -3,7 +3,7 @@
 //! A version is a value in the scope `agents` under `name@version`, written once; `name` alone holds the number of the
 //! active one. So every service that can reach the record can run a task with the version that it started with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{AgentName, AgentSpec, Clock, Namespace, Timestamp};
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{PutCondition, State, StateError};
 
 const SCOPE: &str = "agents";
+/// The agents whose source is wrong; the key cannot be an agent's name.
+const STALE: &str = "~stale";
 
 /// One immutable version of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,26 @@ struct Active {
     version: u32,
     /// False when the file is gone: no new tasks, but the versions stay.
     available: bool,
+}
+
+/// What the active-version value says, and what a writer of it has to find.
+struct Seen {
+    /// The number of the last version that was active, or 0.
+    last: u32,
+    /// The version that new tasks get.
+    available: Option<u32>,
+    condition: PutCondition,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Published {
+    /// It is a new version.
+    New(Arc<AgentVersion>),
+    /// The active version says the same.
+    Same(Arc<AgentVersion>),
+    /// Something else is active than the writer knew; nothing was changed.
+    Moved(Option<Arc<AgentVersion>>),
 }
 
 /// The agents of the record, with a cache of the immutable versions.
@@ -56,7 +78,7 @@ impl Agents {
         Self { state, clock, versions: Mutex::default(), active: Mutex::default() }
     }
 
-    /// Makes `spec` the active version; returns it, and whether it is a new one.
+    /// Makes `spec` the active version, whatever was active before; returns it, and whether it is a new one.
     ///
     /// Safe to run on several replicas at once: a number is taken once, and the same specification twice in a row makes
     /// one version.
@@ -65,50 +87,78 @@ impl Agents {
         namespace: &Namespace,
         spec: AgentSpec,
     ) -> Result<(Arc<AgentVersion>, bool), StateError> {
+        loop {
+            let base = self.look(namespace, &spec.name).await?.available;
+            match self.publish_over(namespace, spec.clone(), base).await? {
+                Published::New(version) => return Ok((version, true)),
+                Published::Same(version) => return Ok((version, false)),
+                Published::Moved(_) => {}
+            }
+        }
+    }
+
+    /// Makes `spec` the active version if `base` still is; `None` stands for no version in service.
+    ///
+    /// For replicas that follow the same source at different moments: what another one published meanwhile is not
+    /// overwritten by what may be older.
+    pub async fn publish_over(
+        &self,
+        namespace: &Namespace,
+        spec: AgentSpec,
+        base: Option<u32>,
+    ) -> Result<Published, StateError> {
         let name = spec.name.clone();
         let body = serde_json::to_vec(&spec).map_err(|error| StateError::Corrupt(error.to_string()))?;
         let digest = blake3::hash(&body).to_hex().to_string();
         loop {
             let now = self.clock.now();
-            let current = self.state.value(namespace, SCOPE, name.as_str(), now).await?;
-            let active: Option<Active> = current.as_ref().map(|value| decode(value.value.clone())).transpose()?;
-            let last = active.as_ref().map_or(0, |active| active.version);
-            if let Some(active) = &active
-                && let Some(version) = self.version(namespace, &name, active.version).await?
+            let seen = self.look(namespace, &name).await?;
+            if let Some(number) = seen.available
+                && let Some(version) = self.version(namespace, &name, number).await?
                 && version.digest == digest
-                && active.available
             {
-                return Ok((version, false));
+                self.remember_active(namespace, &name, Some(Arc::clone(&version)));
+                return Ok(Published::Same(version));
             }
-            let mut number = last + 1;
-            let version = loop {
-                let version =
-                    AgentVersion { version: number, spec: spec.clone(), digest: digest.clone(), created_at: now };
-                let value = serde_json::to_value(&version).map_err(|error| StateError::Corrupt(error.to_string()))?;
-                let key = format!("{name}@{number}");
-                match self.state.put_value(namespace, SCOPE, &key, value, None, PutCondition::Absent, now).await {
-                    Ok(_) => break version,
-                    Err(StateError::VersionMismatch { .. }) => {
-                        // Left by a process that died before it made the version active, or by another replica.
-                        if let Some(found) = self.version(namespace, &name, number).await?
-                            && found.digest == digest
-                        {
-                            break AgentVersion::clone(&found);
-                        }
-                        number += 1;
+            if seen.available != base {
+                return Ok(Published::Moved(self.active_now(namespace, &name).await?));
+            }
+            let version = self.write_version(namespace, &spec, &digest, seen.last + 1, now).await?;
+            let active = Active { version: version.version, available: true };
+            if self.activate(namespace, &name, &active, seen.condition, now).await? {
+                let version = Arc::new(version);
+                self.remember_active(namespace, &name, Some(Arc::clone(&version)));
+                return Ok(Published::New(version));
+            }
+        }
+    }
+
+    /// Writes an immutable version under the first free number from `number` on.
+    async fn write_version(
+        &self,
+        namespace: &Namespace,
+        spec: &AgentSpec,
+        digest: &str,
+        mut number: u32,
+        now: Timestamp,
+    ) -> Result<AgentVersion, StateError> {
+        let name = &spec.name;
+        loop {
+            let version =
+                AgentVersion { version: number, spec: spec.clone(), digest: digest.to_owned(), created_at: now };
+            let value = serde_json::to_value(&version).map_err(|error| StateError::Corrupt(error.to_string()))?;
+            let key = format!("{name}@{number}");
+            match self.state.put_value(namespace, SCOPE, &key, value, None, PutCondition::Absent, now).await {
+                Ok(_) => return Ok(version),
+                Err(StateError::VersionMismatch { .. }) => {
+                    // Left by a process that died before it made the version active, or by another replica.
+                    if let Some(found) = self.version(namespace, name, number).await?
+                        && found.digest == digest
+                    {
+                        return Ok(AgentVersion::clone(&found));
                     }
-                    Err(error) => return Err(error),
+                    number += 1;
                 }
-            };
-            let condition = current.map_or(PutCondition::Absent, |value| PutCondition::Version(value.version));
-            let value = serde_json::json!(Active { version: version.version, available: true });
-            match self.state.put_value(namespace, SCOPE, name.as_str(), value, None, condition, now).await {
-                Ok(_) => {
-                    let version = Arc::new(version);
-                    self.remember_active(namespace, &name, Some(Arc::clone(&version)));
-                    return Ok((version, true));
-                }
-                Err(StateError::VersionMismatch { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -117,23 +167,95 @@ impl Agents {
     /// Takes an agent out of service; its versions stay for the tasks that run with them.
     pub async fn withdraw(&self, namespace: &Namespace, name: &AgentName) -> Result<(), StateError> {
         loop {
-            let now = self.clock.now();
-            let Some(current) = self.state.value(namespace, SCOPE, name.as_str(), now).await? else { return Ok(()) };
-            let active: Active = decode(current.value)?;
-            if !active.available {
+            let Some(base) = self.look(namespace, name).await?.available else { return Ok(()) };
+            if self.withdraw_over(namespace, name, base).await? {
                 return Ok(());
             }
-            let value = serde_json::json!(Active { version: active.version, available: false });
-            let condition = PutCondition::Version(current.version);
-            match self.state.put_value(namespace, SCOPE, name.as_str(), value, None, condition, now).await {
-                Ok(_) => {
+        }
+    }
+
+    /// Takes an agent out of service if `base` still is its active version; false when another one is.
+    pub async fn withdraw_over(&self, namespace: &Namespace, name: &AgentName, base: u32) -> Result<bool, StateError> {
+        loop {
+            let now = self.clock.now();
+            let seen = self.look(namespace, name).await?;
+            match seen.available {
+                None => {
                     self.remember_active(namespace, name, None);
-                    return Ok(());
+                    return Ok(true);
                 }
-                Err(StateError::VersionMismatch { .. }) => {}
-                Err(error) => return Err(error),
+                Some(active) if active != base => return Ok(false),
+                Some(_) => {}
+            }
+            let active = Active { version: seen.last, available: false };
+            if self.activate(namespace, name, &active, seen.condition, now).await? {
+                self.remember_active(namespace, name, None);
+                return Ok(true);
             }
         }
+    }
+
+    /// Writes which version is active; false when somebody else did meanwhile.
+    async fn activate(
+        &self,
+        namespace: &Namespace,
+        name: &AgentName,
+        active: &Active,
+        condition: PutCondition,
+        now: Timestamp,
+    ) -> Result<bool, StateError> {
+        let value = serde_json::json!(active);
+        match self.state.put_value(namespace, SCOPE, name.as_str(), value, None, condition, now).await {
+            Ok(_) => Ok(true),
+            Err(StateError::VersionMismatch { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the record says now of an agent's active version.
+    async fn look(&self, namespace: &Namespace, name: &AgentName) -> Result<Seen, StateError> {
+        let value = self.state.value(namespace, SCOPE, name.as_str(), self.clock.now()).await?;
+        let Some(value) = value else {
+            return Ok(Seen { last: 0, available: None, condition: PutCondition::Absent });
+        };
+        let active: Active = decode(value.value)?;
+        Ok(Seen {
+            last: active.version,
+            available: active.available.then_some(active.version),
+            condition: PutCondition::Version(value.version),
+        })
+    }
+
+    /// Finds the version that new tasks get, as the record says now; `None` when the agent is unknown or withdrawn.
+    pub async fn active_now(
+        &self,
+        namespace: &Namespace,
+        name: &AgentName,
+    ) -> Result<Option<Arc<AgentVersion>>, StateError> {
+        let version = match self.look(namespace, name).await?.available {
+            Some(number) => self.version(namespace, name, number).await?,
+            None => None,
+        };
+        self.remember_active(namespace, name, version.clone());
+        Ok(version)
+    }
+
+    /// Remembers which agents keep their last good version because their source is wrong, each with where that is. What
+    /// another replica remembered is replaced.
+    pub async fn remember_stale(
+        &self,
+        namespace: &Namespace,
+        stale: &BTreeMap<AgentName, String>,
+    ) -> Result<(), StateError> {
+        let value = serde_json::json!(stale);
+        self.state.put_value(namespace, SCOPE, STALE, value, None, PutCondition::Always, self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// The agents that keep their last good version because their source is wrong, each with where that is.
+    pub async fn stale(&self, namespace: &Namespace) -> Result<BTreeMap<AgentName, String>, StateError> {
+        let value = self.state.value(namespace, SCOPE, STALE, self.clock.now()).await?;
+        value.map_or_else(|| Ok(BTreeMap::new()), |value| decode(value.value))
     }
 
     /// Finds the version that new tasks get, at most a quarter of a second old; `None` when the agent is unknown or withdrawn.
@@ -148,13 +270,7 @@ impl Agents {
         {
             return Ok(version.clone());
         }
-        let value = self.state.value(namespace, SCOPE, name.as_str(), self.clock.now()).await?;
-        let version = match value.map(|value| decode::<Active>(value.value)).transpose()? {
-            Some(active) if active.available => self.version(namespace, name, active.version).await?,
-            _ => None,
-        };
-        self.remember_active(namespace, name, version.clone());
-        Ok(version)
+        self.active_now(namespace, name).await
     }
 
     /// Lists the versions that new tasks get, by name; withdrawn agents are not among them.

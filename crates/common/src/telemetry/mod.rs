@@ -96,6 +96,8 @@ impl Drop for Guard {
 
 /// Libraries that nobody may have log: what they say holds what models and tools say, and secrets.
 const SILENT: [&str; 2] = ["rmcp=off", "oauth2=off"];
+/// Libraries that say several times a second what their adapter says once.
+const QUIET: [&str; 1] = ["async_nats=error"];
 
 /// Sets up logs, on standard error, and metrics. When another service of the process did it before, nothing changes.
 pub fn init(options: &TelemetryOptions) -> Result<Guard, TelemetryError> {
@@ -104,7 +106,7 @@ pub fn init(options: &TelemetryOptions) -> Result<Guard, TelemetryError> {
         .parse(&options.log_level)
         .map_err(|error| TelemetryError::Level { level: options.log_level.clone(), reason: error.to_string() })?;
     // It logs whole messages, tokens among them, at levels that people do set.
-    let filter = SILENT.iter().filter_map(|target| target.parse().ok()).fold(filter, EnvFilter::add_directive);
+    let filter = SILENT.iter().chain(&QUIET).filter_map(|target| target.parse().ok()).fold(filter, EnvFilter::add_directive);
     let writer = log_writer::LogWriter::start(std::io::stderr()).map_err(TelemetryError::Writer)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone());
     let lines = match options.log_format {

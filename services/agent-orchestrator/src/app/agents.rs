@@ -1,6 +1,6 @@
 //! Agents as people ask for them: what they are, and what they do at the moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::problem::{self, Kind, Problem};
@@ -80,7 +80,9 @@ impl AgentsView {
             let judge = judges.iter().find(|(mode, _)| *mode == agent.spec.execution_mode);
             judge.map(|(_, judge)| judge.of(namespace, &agent.spec.name))
         };
-        Ok(agents.iter().map(|agent| work.view(agent, judged(agent))).collect())
+        let stale = self.agents.stale(namespace).await?;
+        let view = |agent: &Arc<AgentVersion>| mark_stale(work.view(agent, judged(agent)), &stale);
+        Ok(agents.iter().map(view).collect())
     }
 
     /// The execution mode of every agent.
@@ -97,8 +99,18 @@ impl AgentsView {
         };
         let stats = self.state.stats(Some(namespace)).await?;
         let judged = self.pools.judge(agent.spec.execution_mode).of(namespace, name);
-        Ok(Work::of(&stats).view(&agent, Some(judged)))
+        let stale = self.agents.stale(namespace).await?;
+        Ok(mark_stale(Work::of(&stats).view(&agent, Some(judged)), &stale))
     }
+}
+
+/// An agent whose file is wrong works, but not as its file says.
+fn mark_stale(mut view: AgentView, stale: &BTreeMap<AgentName, String>) -> AgentView {
+    if let Some(file) = stale.get(&view.name) {
+        view.status = AgentStatus::Degraded;
+        view.reason.get_or_insert_with(|| format!("its file {file} is wrong, see /configs/errors of the config-service"));
+    }
+    view
 }
 
 /// Finds agents whose names are written almost alike; none when the record cannot be asked.

@@ -97,7 +97,8 @@ impl Client {
         self.turn += 1;
         let url = &urls[self.turn % urls.len()];
         let body = &self.tasks[key].0;
-        let answer = self.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(body).send().await.ok()?;
+        let answer =
+            self.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(body).send().await.ok()?;
         let status = answer.status();
         let view = answer.json::<Value>().await.ok()?;
         // An unknown agent: their files are read while the platform starts. Too many: later. Errors of servers: again.
@@ -208,11 +209,8 @@ impl Client {
 
     /// Asks again for what was answered: the same key gives the same task, and another body is refused.
     pub(crate) async fn ask_again(&mut self, urls: &[String]) {
-        let known: Vec<(String, Value, String)> = self
-            .tasks
-            .iter()
-            .filter_map(|(key, (body, id))| Some((key.clone(), body.clone(), id.clone()?)))
-            .collect();
+        let known: Vec<(String, Value, String)> =
+            self.tasks.iter().filter_map(|(key, (body, id))| Some((key.clone(), body.clone(), id.clone()?))).collect();
         for (key, mut body, id) in known {
             let again = self.submit(urls, &key).await;
             if again.as_deref() != Some(&id) {

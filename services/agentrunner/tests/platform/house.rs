@@ -19,6 +19,7 @@ pub(crate) struct House {
 pub(crate) type Name = (Role, usize);
 
 /// Services that run.
+#[derive(Default)]
 pub(crate) struct Platform {
     pub(crate) services: BTreeMap<Name, Service>,
 }
@@ -35,8 +36,11 @@ impl House {
                 std::fs::write(folder.join(name), text.replace("SINK", sink)).expect("file");
             }
         }
-        let http =
-            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build().expect("a client");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(std::time::Duration::from_secs(10))
+            .build()
+            .expect("a client");
         Self { dir, backends, http, sink: sink.to_owned(), ports: BTreeMap::new() }
     }
 

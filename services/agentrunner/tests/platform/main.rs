@@ -17,6 +17,6 @@ mod matrix;
 mod nemesis;
 mod record;
 mod replicas;
-mod seeded;
+mod run;
 mod service;
 mod verdict;

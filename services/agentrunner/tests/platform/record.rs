@@ -29,8 +29,11 @@ const LAWS: &[(&str, &str)] = &[
         "steps of a higher epoch than their task ever had",
         "SELECT count(*) FROM steps s JOIN tasks t ON t.key = s.place >> 20 WHERE s.epoch > t.epoch",
     ),
-    ("sub-tasks without a parent", "SELECT count(*) FROM tasks c WHERE parent IS NOT NULL AND NOT EXISTS \
-      (SELECT FROM tasks p WHERE p.id = c.parent)"),
+    (
+        "sub-tasks without a parent",
+        "SELECT count(*) FROM tasks c WHERE parent IS NOT NULL AND NOT EXISTS \
+      (SELECT FROM tasks p WHERE p.id = c.parent)",
+    ),
     (
         "sub-tasks beyond one for each call of their parent",
         "SELECT count(*) - count(DISTINCT (parent, parent_call)) FROM tasks WHERE parent IS NOT NULL",

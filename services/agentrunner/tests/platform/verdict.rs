@@ -135,7 +135,8 @@ async fn check_budgets(client: &Client, url: &str, once: &[Told], keyed: &[Told]
     let spent = |what: &str| account.and_then(|account| account["spent"][what].as_u64()).unwrap_or(0);
     let (tokens, answers) = journaled(keyed);
     // A tool call is paid once for ever, however often a crash has it repeated.
-    if spent("tokens") < tokens || spent("model_calls") < answers || spent("tool_calls") != 5 * client.load.keyed as u64 {
+    if spent("tokens") < tokens || spent("model_calls") < answers || spent("tool_calls") != 5 * client.load.keyed as u64
+    {
         problems.push(format!("{tokens} tokens and {answers} answers are journaled, but: {account:?}"));
     }
     beyond + spent("model_calls").saturating_sub(answers)

@@ -26,14 +26,33 @@ impl Owners {
         serde_json::from_value(value.value).map(Self).map_err(|error| StateError::Corrupt(error.to_string()))
     }
 
-    /// Remembers.
-    pub(super) async fn save(
-        &self,
+    /// Remembers the files of some agents and forgets those of others; what other replicas remembered stays.
+    pub(super) async fn change(
         state: &dyn State,
         namespace: &Namespace,
         clock: &dyn Clock,
+        add: &BTreeMap<AgentName, String>,
+        remove: &[AgentName],
     ) -> Result<(), StateError> {
-        let value = self.0.iter().map(|(name, file)| (name.to_string(), Value::String(file.clone()))).collect();
-        state.put_value(namespace, SCOPE, KEY, value, None, PutCondition::Always, clock.now()).await.map(drop)
+        loop {
+            let now = clock.now();
+            let found = state.value(namespace, SCOPE, KEY, now).await?;
+            let condition = found.as_ref().map_or(PutCondition::Absent, |found| PutCondition::Version(found.version));
+            let decoded = found.map(|found| serde_json::from_value(found.value)).transpose();
+            let before: BTreeMap<AgentName, String> =
+                decoded.map_err(|error| StateError::Corrupt(error.to_string()))?.unwrap_or_default();
+            let mut after = before.clone();
+            after.extend(add.iter().map(|(name, file)| (name.clone(), file.clone())));
+            after.retain(|name, _| !remove.contains(name));
+            if after == before {
+                return Ok(());
+            }
+            let value = after.into_iter().map(|(name, file)| (name.to_string(), Value::String(file))).collect();
+            match state.put_value(namespace, SCOPE, KEY, value, None, condition, now).await {
+                Ok(_) => return Ok(()),
+                Err(StateError::VersionMismatch { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

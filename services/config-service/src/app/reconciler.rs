@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::Events;
 use domain::agent::FileProblem;
 use domain::{AgentName, AgentSpec, Clock, Event, EventBody, Namespace};
 use metrics::{counter, gauge};
-use state::agents::{AgentVersion, Agents};
+use state::agents::{AgentVersion, Agents, Published};
 use state::{State, StateError};
 use tokio::task::spawn_blocking;
 
@@ -36,7 +37,18 @@ pub(crate) struct Reconciler {
     known: Option<Known>,
     /// True when the record does not yet say what the folder says.
     behind: bool,
+    /// True when another replica wrote meanwhile: what it saw may be newer than what counts here, so that nothing is
+    /// written before the folder is at rest.
+    contended: bool,
+    /// When the record was last compared with what is known of it.
+    compared: Duration,
+    /// The agents that the record was last told to be stale.
+    stale: Option<BTreeMap<AgentName, String>>,
 }
+
+/// How often what is known of the record is compared with it: another replica may have ended in the middle of a change, or the
+/// record may have been restored.
+const COMPARE: Duration = Duration::from_secs(15);
 
 /// What the record says of the folder's agents.
 #[derive(Default)]
@@ -60,6 +72,9 @@ impl Reconciler {
             settling: Settling::default(),
             known: None,
             behind: true,
+            contended: false,
+            compared: deps.clock.monotonic(),
+            stale: None,
         }
     }
 
@@ -79,10 +94,15 @@ impl Reconciler {
         self.folder = Some(folder);
         match look {
             Ok(look) => {
-                self.behind |= self.settling.observe(&look, self.clock.monotonic());
-                if self.behind {
-                    self.record().await?;
-                    self.behind = false;
+                let now = self.clock.monotonic();
+                self.behind |= self.settling.observe(&look, now);
+                if now.saturating_sub(self.compared) >= COMPARE && !self.settling.is_moving() {
+                    self.compared = now;
+                    self.behind |= self.compare().await?;
+                }
+                if self.behind && !(self.contended && self.settling.is_moving()) {
+                    self.contended = self.record().await?;
+                    self.behind = self.contended;
                 }
             }
             Err(error) => {
@@ -90,7 +110,25 @@ impl Reconciler {
                 self.behind = true;
             }
         }
-        Ok(self.settling.is_moving())
+        Ok(self.settling.is_moving() || self.contended)
+    }
+
+    /// Forgets of agents what the record no longer says; returns whether there were any. A later version of another
+    /// replica is left alone: it may have another folder.
+    async fn compare(&mut self) -> Result<bool, StateError> {
+        let Some(known) = &mut self.known else { return Ok(false) };
+        let mut lost = Vec::new();
+        for (name, version) in &known.active {
+            let active = self.agents.active_now(&self.namespace, name).await?;
+            if active.is_none_or(|active| active.version < version.version) {
+                lost.push(name.clone());
+            }
+        }
+        for name in &lost {
+            tracing::warn!(agent = %name, "the record no longer has this agent's version in service, publishing it again");
+            known.active.remove(name);
+        }
+        Ok(!lost.is_empty())
     }
 
     async fn read_record(&self) -> Result<Known, StateError> {
@@ -114,22 +152,30 @@ impl Reconciler {
         self.catalogue.set(View { problems: vec![problem], ..View::clone(&view) });
     }
 
-    async fn record(&mut self) -> Result<(), StateError> {
+    /// Brings the record up to date; returns whether another replica wrote meanwhile.
+    async fn record(&mut self) -> Result<bool, StateError> {
         let mut known = self.known.take().unwrap_or_default();
         let outcome = self.bring_up_to_date(&mut known).await;
         self.known = Some(known);
         outcome
     }
 
-    async fn bring_up_to_date(&self, known: &mut Known) -> Result<(), StateError> {
+    async fn bring_up_to_date(&mut self, known: &mut Known) -> Result<bool, StateError> {
+        let mut contended = false;
         let mut plan = plan(self.settling.settled(), &known.owners, &known.active);
         self.remember_owners(known, &plan).await?;
         let good = std::mem::take(&mut plan.good);
         let mut view = View { loaded: true, ..View::default() };
         for (name, (file, spec)) in good {
             match self.publish(known, &name, spec).await {
-                Ok(version) => {
+                Ok(Some(version)) => {
                     view.agents.insert(name, CatalogueEntry { file, version, status: EntryStatus::Ok });
+                }
+                Ok(None) => {
+                    contended = true;
+                    if let Some(version) = known.active.get(&name).cloned() {
+                        view.agents.insert(name, CatalogueEntry { file, version, status: EntryStatus::Ok });
+                    }
                 }
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => {
@@ -139,15 +185,33 @@ impl Reconciler {
                 }
             }
         }
+        let mut withdrawn_names = Vec::new();
         for name in &plan.gone {
-            self.agents.withdraw(&self.namespace, name).await?;
+            let withdrawn = match known.active.get(name) {
+                Some(active) => self.agents.withdraw_over(&self.namespace, name, active.version).await?,
+                None => true,
+            };
+            if !withdrawn {
+                contended = true;
+                match self.agents.active_now(&self.namespace, name).await? {
+                    Some(active) => drop(known.active.insert(name.clone(), active)),
+                    None => drop(known.active.remove(name)),
+                }
+                continue;
+            }
             if known.active.remove(name).is_some() {
                 tracing::info!(agent = %name, "agent withdrawn, its file is gone");
             }
-            known.owners.0.remove(name);
+            withdrawn_names.push(name.clone());
         }
-        if !plan.gone.is_empty() {
-            known.owners.save(self.state.as_ref(), &self.namespace, self.clock.as_ref()).await?;
+        if !withdrawn_names.is_empty() {
+            self.change_owners(&BTreeMap::new(), &withdrawn_names).await?;
+            known.owners.0.retain(|name, _| !withdrawn_names.contains(name));
+        }
+        let stale = plan.stale.iter().map(|(name, (file, _))| (name.clone(), file.clone())).collect();
+        if self.stale.as_ref() != Some(&stale) {
+            self.agents.remember_stale(&self.namespace, &stale).await?;
+            self.stale = Some(stale);
         }
         for (name, (file, problems)) in plan.stale {
             if let Some(version) = known.active.get(&name).cloned() {
@@ -157,7 +221,15 @@ impl Reconciler {
         view.problems = plan.problems;
         view.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         self.show(view);
-        Ok(())
+        Ok(contended)
+    }
+
+    async fn change_owners(
+        &self,
+        add: &BTreeMap<AgentName, String>,
+        remove: &[AgentName],
+    ) -> Result<(), StateError> {
+        Owners::change(self.state.as_ref(), &self.namespace, self.clock.as_ref(), add, remove).await
     }
 
     /// Before anything is published, so that no agent is ever active whose file is not known.
@@ -165,23 +237,35 @@ impl Reconciler {
         let mut owners = known.owners.clone();
         owners.0.extend(plan.good.iter().map(|(name, (file, _))| (name.clone(), file.clone())));
         if owners != known.owners {
-            owners.save(self.state.as_ref(), &self.namespace, self.clock.as_ref()).await?;
+            self.change_owners(&owners.0, &[]).await?;
             known.owners = owners;
         }
         Ok(())
     }
 
+    /// Publishes what a file says; `None` when another replica published something else meanwhile, which is then known.
     async fn publish(
         &self,
         known: &mut Known,
         name: &AgentName,
         spec: AgentSpec,
-    ) -> Result<Arc<AgentVersion>, StateError> {
+    ) -> Result<Option<Arc<AgentVersion>>, StateError> {
         if let Some(active) = known.active.get(name).filter(|active| active.spec == spec) {
-            return Ok(Arc::clone(active));
+            return Ok(Some(Arc::clone(active)));
         }
         failpoint::hit("C32");
-        let (version, new) = self.agents.publish(&self.namespace, spec).await?;
+        let base = known.active.get(name).map(|active| active.version);
+        let (version, new) = match self.agents.publish_over(&self.namespace, spec, base).await? {
+            Published::New(version) => (version, true),
+            Published::Same(version) => (version, false),
+            Published::Moved(active) => {
+                match active {
+                    Some(active) => drop(known.active.insert(name.clone(), active)),
+                    None => drop(known.active.remove(name)),
+                }
+                return Ok(None);
+            }
+        };
         known.active.insert(name.clone(), Arc::clone(&version));
         failpoint::hit("C33");
         if new {
@@ -190,7 +274,7 @@ impl Reconciler {
             let body = EventBody::AgentUpdated { agent: name.clone(), version: version.version };
             self.events.publish(Event { namespace: self.namespace.clone(), body });
         }
-        Ok(version)
+        Ok(Some(version))
     }
 
     fn show(&self, view: View) {

@@ -29,6 +29,8 @@ pub(crate) struct House {
     base: String,
     http: reqwest::Client,
     place: TempDir,
+    deps: Deps,
+    copies: Vec<Lifecycle>,
 }
 
 impl House {
@@ -73,13 +75,51 @@ impl House {
             ..Config::default()
         };
         let lifecycle = Lifecycle::new();
-        let addresses = config_service::start(config, deps, &lifecycle).await.expect("the service starts");
+        let addresses = config_service::start(config, deps.clone(), &lifecycle).await.expect("the service starts");
         let base = format!("http://{}", addresses.http);
-        Self { agents, events, state, lifecycle, base, http: reqwest::Client::new(), place }
+        Self { agents, events, state, lifecycle, base, http: reqwest::Client::new(), place, deps, copies: Vec::new() }
+    }
+
+    /// Starts another copy of the service over the same folder and record.
+    pub(crate) async fn another_copy(&mut self) {
+        let config = Config {
+            config_service_address: ([127, 0, 0, 1], 0).into(),
+            agent_config_dir: self.folder(),
+            ..Config::default()
+        };
+        let agents = Arc::new(Agents::new(Arc::clone(&self.deps.state), Arc::clone(&self.deps.clock)));
+        let lifecycle = Lifecycle::new();
+        let deps = Deps { agents, ..self.deps.clone() };
+        config_service::start(config, deps, &lifecycle).await.expect("the copy starts");
+        self.copies.push(lifecycle);
+    }
+
+    /// What the active version of an agent says of its steps, as the record has it now.
+    pub(crate) async fn steps(&self, name: &str) -> Option<u32> {
+        let name = AgentName::new(name).expect("a name");
+        let active = self.agents.active_now(&Namespace::default(), &name).await.expect("the record answers");
+        active.map(|version| version.spec.limits.max_steps)
+    }
+
+    /// The same of all versions that there ever were, in their order.
+    pub(crate) async fn all_steps(&self, name: &str) -> Vec<u32> {
+        let name = AgentName::new(name).expect("a name");
+        let mut steps = Vec::new();
+        for number in 1.. {
+            let version = self.agents.version(&Namespace::default(), &name, number).await.expect("the record answers");
+            let Some(version) = version else { break };
+            steps.push(version.spec.limits.max_steps);
+        }
+        steps
     }
 
     /// Stops; what it leaves can be started again.
     pub(crate) async fn stop(self) -> TempDir {
+        for copy in &self.copies {
+            copy.shutdown();
+            let exit = copy.wait(Duration::from_secs(10)).await;
+            assert_eq!(exit.code(), 0, "{exit:?}");
+        }
         self.lifecycle.shutdown();
         let exit = self.lifecycle.wait(Duration::from_secs(10)).await;
         assert_eq!(exit.code(), 0, "{exit:?}");
