@@ -5,6 +5,7 @@
 //! its readers a look at the record (they are told `Missed`) and its callers a retry.
 
 mod carry;
+mod events;
 mod inbox;
 mod link;
 mod options;
@@ -14,12 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, RequestHandler, Requests, ServeGuard};
+use bus::{BusError, Events, Received, RequestHandler, Requests, ServeGuard, TaskEvents};
 use bytes::Bytes;
+use domain::{Event, TaskId};
+use futures::stream::BoxStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use options::{DeltaRetention, NatsError, NatsOptions, Password};
 
+use events::Hub;
 use link::Link;
 use requests::Services;
 
@@ -29,6 +33,7 @@ pub struct NatsBus {
     options: Arc<NatsOptions>,
     link: Link,
     services: Arc<Services>,
+    hub: Arc<Hub>,
     _close: Arc<DropGuard>,
 }
 
@@ -44,12 +49,13 @@ impl NatsBus {
         let closed = CancellationToken::new();
         let link = Link::open(&options, closed.clone()).await?;
         let options = Arc::new(options);
-        Ok(Self { options, link, services: Arc::default(), _close: Arc::new(closed.drop_guard()) })
+        let hub = Arc::new(Hub::open(&link, &options));
+        Ok(Self { options, link, services: Arc::default(), hub, _close: Arc::new(closed.drop_guard()) })
     }
 
     /// Asks the server for a sign of life, within two seconds; the error says why there is none.
     pub async fn ready(&self) -> Result<(), String> {
-        self.link.round_trip().await
+        self.link.ready().await
     }
 }
 
@@ -61,5 +67,28 @@ impl Requests for NatsBus {
 
     async fn serve(&self, subject: &str, handler: Arc<dyn RequestHandler>) -> Result<ServeGuard, BusError> {
         Services::serve(&self.services, &self.link, &self.options, subject, handler).await
+    }
+}
+
+#[async_trait]
+impl Events for NatsBus {
+    fn publish(&self, event: Event) {
+        self.hub.publish(event);
+    }
+
+    fn listens(&self, task: TaskId) -> bool {
+        self.hub.listens(task)
+    }
+
+    async fn subscribe(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        self.hub.subscribe().await
+    }
+
+    async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        self.hub.subscribe_lifecycle().await
+    }
+
+    async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError> {
+        self.hub.subscribe_task(task).await
     }
 }

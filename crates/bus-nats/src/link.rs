@@ -19,6 +19,8 @@ use crate::{NatsError, NatsOptions};
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 /// A server that is silent for about three times as long is given up.
 const PING: Duration = Duration::from_secs(5);
+/// Between attempts to reach a server that is connected but does not answer.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How many commands wait for the connection: enough to keep it busy, few enough that full messages fit into memory.
 const COMMANDS: usize = 512;
 
@@ -28,6 +30,10 @@ pub(crate) struct Health {
     pub(crate) connected: bool,
     /// How many connections there were.
     pub(crate) connects: u64,
+    /// The last of them that serves all subscriptions again.
+    settled: u64,
+    /// The last of them on which the stream of deltas was looked after.
+    prepared: u64,
     /// Counts whatever may have cost a subscriber an event.
     pub(crate) troubles: u64,
     last_error: Option<String>,
@@ -71,6 +77,11 @@ impl Link {
             });
         let servers = options.addresses()?;
         if let Some((user, password)) = options.credentials(&servers) {
+            // A place of its own for each user's answers, so that a server can be told to keep others from listening there.
+            if !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            {
+                connect = connect.custom_inbox_prefix(format!("_INBOX.{user}"));
+            }
             connect = connect.user_and_password(user, password);
         }
         // With what was parsed above and a connection in the background, it cannot fail.
@@ -100,6 +111,37 @@ impl Link {
     pub(crate) async fn wait_connected(&self) {
         // The sender lives as long as the link.
         let _ = self.health().wait_for(|health| health.connected).await;
+    }
+
+    /// Waits for the next connection until it serves all subscriptions, and tells whether there was one before. From then
+    /// on the subscribers know that they may have missed something.
+    pub(crate) async fn settle(&self) -> bool {
+        loop {
+            let mut health = self.health();
+            let waited = health.wait_for(|health| health.connected && health.settled < health.connects).await;
+            let Ok(connects) = waited.map(|health| health.connects) else { return std::future::pending().await };
+            if self.round_trip().await.is_ok() {
+                self.health.send_modify(|health| {
+                    health.settled = connects;
+                    health.troubles += 1;
+                });
+                return connects > 1;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Notes that what the server keeps for us was looked after on a connection.
+    pub(crate) fn prepared(&self, connection: u64) {
+        self.health.send_modify(|health| health.prepared = connection);
+    }
+
+    /// Tells whether the server answers and all subscriptions are made.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        self.round_trip().await?;
+        let health = self.health.borrow();
+        let set_up = health.settled == health.connects && health.prepared == health.connects;
+        if set_up { Ok(()) } else { Err("connected, but not yet set up".to_owned()) }
     }
 
     /// Tells every subscriber of this process that it may have missed something.
@@ -156,7 +198,6 @@ fn hear(health: &watch::Sender<Health>, inbox: &Inbox, event: &Event) {
             health.send_modify(|health| {
                 health.connected = true;
                 health.connects += 1;
-                health.troubles += 1;
                 health.last_error = None;
             });
             if health.borrow().connects > 1 {

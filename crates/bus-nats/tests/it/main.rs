@@ -1,4 +1,6 @@
 //! The bus over NATS, against real servers.
 
+mod events;
+mod faults;
 mod requests;
 mod support;
