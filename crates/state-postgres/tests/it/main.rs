@@ -1,0 +1,10 @@
+//! What only the PostgreSQL store promises: several processes on one database, outages, migrations. The contract runs in
+//! `tests/contract.rs`.
+
+mod cut;
+mod limits;
+mod migrations;
+mod opening;
+mod outages;
+mod sharing;
+mod support;

@@ -1,0 +1,2 @@
+DROP TABLE gate_log;
+DROP TABLE gate_starts;
