@@ -4,7 +4,7 @@
 # What is asked is what the engine asks, but now: for ours that is whether they are ready, so that a line says which backend is missing.
 # COMPOSE_FILE and COMPOSE_PROJECT_NAME choose the platform, as everywhere with compose.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 
 command -v docker >/dev/null || {
   echo "health_check: docker is missing" >&2
@@ -25,13 +25,13 @@ ask() {
   mapfile -t check < <(docker inspect --format '{{with .Config.Healthcheck}}{{range .Test}}{{println .}}{{end}}{{end}}' "$1")
   unset "check[-1]"
   case ${check[0]:-} in
-    CMD) timeout 20 docker exec "$1" "${check[@]:1}" 2>&1 ;;
-    CMD-SHELL) timeout 20 docker exec "$1" sh -c "${check[1]}" 2>&1 ;;
+    CMD) timeout 20 docker exec "$1" "${check[@]:1}" 2>&1 </dev/null ;;
+    CMD-SHELL) timeout 20 docker exec "$1" sh -c "${check[1]}" 2>&1 </dev/null ;;
     *) echo "it has no health check" ;;
   esac
 }
 
-for service in $(sort <<<"$services"); do
+while read -r service; do
   mapfile -t containers < <(docker compose ps --all --quiet "$service")
   well=0
   said=""
@@ -52,7 +52,7 @@ for service in $(sort <<<"$services"); do
   else
     tell "$service" down "$well of ${#containers[@]}: ${said:0:300}"
   fi
-done
+done < <(sort <<<"$services")
 
 # The door, from outside: each port on which a copy of the orchestrator is published.
 ports=$(docker compose ps --format '{{.Service}} {{.Ports}}' | sed -n 's/^agent-orchestrator //p' | grep -oE '[0-9.]+:[0-9]+->8003' | sed 's/->.*//; s/^0\.0\.0\.0/127.0.0.1/')
