@@ -153,7 +153,7 @@ impl Judge {
 pub fn recent(workers: &[Worker]) -> (Durations, f64) {
     let mut durations = Durations::default();
     workers.iter().for_each(|worker| durations.merge(&worker.report.recent));
-    (durations, workers.iter().map(|worker| rate(&worker.report)).sum())
+    (durations, workers.iter().fold(0.0, |sum, worker| sum + rate(&worker.report)))
 }
 
 /// How many runs of a worker ended in a second, over the last minute.

@@ -3,6 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "program")]
+#[path = "../../../support/backends.rs"]
+mod backends;
+#[cfg(feature = "program")]
+#[path = "../../../support/process.rs"]
+mod process;
+#[cfg(feature = "program")]
+mod program;
 mod agents;
 mod approvals;
 mod artifacts;

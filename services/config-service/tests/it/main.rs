@@ -1,5 +1,13 @@
 //! The config service as its users meet it: through its folder and its REST API, with the real record behind it.
 
+#[cfg(feature = "program")]
+#[path = "../../../support/backends.rs"]
+mod backends;
+#[cfg(feature = "program")]
+#[path = "../../../support/process.rs"]
+mod process;
+#[cfg(feature = "program")]
+mod program;
 mod api;
 mod copies;
 mod examples;
