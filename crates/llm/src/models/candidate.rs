@@ -127,7 +127,10 @@ impl Candidate {
             // Who looks first and listens then misses a place that becomes free in between.
             freed.as_mut().enable();
             let blocked = match self.choose(tokens, tried) {
-                Ok(found) => return Ok(found),
+                Ok((index, seat)) => match seat.agreed().await {
+                    Some(seat) => return Ok((index, seat)),
+                    None => continue,
+                },
                 Err(blocked) => blocked,
             };
             let (blocked, patience) = blocked;

@@ -7,6 +7,7 @@ mod jitter;
 mod node;
 mod rate;
 mod settings;
+mod shared;
 mod stats;
 mod status;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use cache::Cache;
 use tokio::task::JoinSet;
 
 pub use breaker::BreakerState;
@@ -24,6 +26,7 @@ pub use status::{LastError, ModelInfo, ModelStatus, NodeHealth};
 
 use crate::{LlmError, Price};
 use node::{Hub, Node, Place};
+use shared::SharedRates;
 
 /// How long a node has to list its models when it is looked at.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,6 +72,12 @@ impl Models {
         for node in nodes {
             node.hurry();
         }
+    }
+
+    /// Has the rates of nodes count over all processes that share this cache, from the next call on. While it is away each
+    /// process keeps to them by itself. Said once; a second cache is ignored.
+    pub fn share_rates(&self, cache: Arc<dyn Cache>) {
+        let _ = self.shared.hub.rates.set(SharedRates(cache));
     }
 
     /// Tells what is wrong with settings that should have replaced these; `None` when all is well.

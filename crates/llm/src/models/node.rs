@@ -4,7 +4,7 @@
 //! providers limit their models one by one. All of it outlives a change of the settings.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domain::Usage;
@@ -15,6 +15,7 @@ use super::breaker::{Breaker, BreakerState};
 use super::jitter::Jitter;
 use super::rate::Bucket;
 use super::settings::{BreakerSettings, NodeSettings};
+use super::shared::SharedRates;
 use super::stats::Stats;
 use crate::{ChatModel, LlmError, Price};
 
@@ -32,6 +33,8 @@ pub(super) struct Hub {
     /// Tells those who wait that a call ended somewhere.
     pub(super) freed: Notify,
     pub(super) jitter: Jitter,
+    /// What other processes take of the same rates, once it was said where that is known.
+    pub(super) rates: OnceLock<SharedRates>,
 }
 
 #[derive(Debug)]
@@ -47,6 +50,8 @@ struct Load {
     outstanding: u32,
     requests: Bucket,
     tokens: Bucket,
+    /// Until when all processes together have used up a rate.
+    used_up: Option<Instant>,
     /// What the last look at it said, and when it was.
     up: Option<bool>,
     looked: Option<Instant>,
@@ -227,7 +232,8 @@ impl Place {
         }
         let requests = limits.requests_per_minute.map(|most| load.requests.wait(1, most.into(), now));
         let enough = limits.tokens_per_minute.map(|most| load.tokens.wait(tokens, most, now));
-        let wait = requests.max(enough).unwrap_or_default();
+        let used_up = load.used_up.map(|until| until.saturating_duration_since(now));
+        let wait = requests.max(enough).max(used_up).unwrap_or_default();
         if !wait.is_zero() {
             return Err(Blocked::Rate(wait));
         }
@@ -257,16 +263,35 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
+    /// Takes what this call is of the rates that all processes share. `None` when there is not enough left: the seat is
+    /// given up, and nobody asks again before there is.
+    pub(super) async fn agreed(self) -> Option<Self> {
+        let node = &self.place.node;
+        let limits = self.place.settings.limits;
+        let Some(rates) = node.hub.rates.get() else { return Some(self) };
+        let Some(wait) = rates.take(&node.name, limits, self.tokens).await else { return Some(self) };
+        let mut load = lock(&node.load);
+        load.requests.settle(1, 0);
+        load.tokens.settle(self.tokens, 0);
+        load.used_up = Some(Instant::now() + wait);
+        None
+    }
+
     /// Notes how it ended; `usage` has its cost. `blames` tells whether what is no answer at all counts as the node's
     /// failure: where another node can be asked instead, one that fails fast must not draw all calls.
     pub(super) fn end(mut self, outcome: Result<&Usage, &LlmError>, blames: bool) {
         self.ended = true;
         let now = Instant::now();
         let settings = &self.place.settings;
-        if settings.limits.tokens_per_minute.is_some()
+        if let Some(most) = settings.limits.tokens_per_minute
             && let Ok(usage) = outcome
         {
-            lock(&self.place.node.load).tokens.settle(self.tokens, usage.total());
+            let (taken, used) = (self.tokens, usage.total());
+            lock(&self.place.node.load).tokens.settle(taken, used);
+            if let Some(rates) = self.place.node.hub.rates.get().cloned() {
+                let node = self.place.node.name.clone();
+                tokio::spawn(async move { rates.settle(&node, most, taken, used).await });
+            }
         }
         let mut inner = lock(&self.place.endpoint.inner);
         match outcome {

@@ -30,7 +30,8 @@ impl NodeSettings {
     }
 }
 
-/// What a node bears, over all of its models and of the calls of this process; what is absent is not limited.
+/// What a node bears, over all of its models; what is absent is not limited. Calls at once are those of this process; the
+/// rates are those of all processes that share a cache (see [`Models::share_rates`](crate::Models::share_rates)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeLimits {
     /// Calls at once.

@@ -1,8 +1,10 @@
 //! What nodes bear: places, rates, pauses, and being left alone.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cache::{Cache, Memory};
 use domain::{FailureKind, Usage};
 use llm::{BreakerSettings, LlmError, Models, NodeHealth, NodeLimits, NodeSettings};
 use tokio::time::Instant;
@@ -112,6 +114,55 @@ async fn tokens_keep_to_their_rate_by_what_was_really_used() {
     }
     // Six minutes' worth in five minutes that began with a full minute, and at most one call more.
     assert!((34_000..=37_200).contains(&done), "{done}");
+}
+
+/// Two processes, as far as they know: what they share is the cache.
+fn pair(a: &Arc<Node>, settings: NodeSettings, cache: Arc<dyn Cache>) -> [Models; 2] {
+    let process = || {
+        let models = Models::new(catalogue(&[("a", a, settings.clone())]));
+        models.share_rates(Arc::clone(&cache));
+        models
+    };
+    [process(), process()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_share_a_cache_keep_to_one_rate_together() {
+    let a = Node::new(|_| Act::Answers(Usage::tokens(500, 100)));
+    for (node_limits, most) in [
+        (NodeLimits { requests_per_minute: Some(60), ..NodeLimits::default() }, 181),
+        (NodeLimits { tokens_per_minute: Some(6_000), ..NodeLimits::default() }, 32),
+        (NodeLimits { requests_per_minute: Some(6_000), tokens_per_minute: Some(6_000), ..NodeLimits::default() }, 32),
+    ] {
+        let pair = pair(&a, limits(node_limits), Arc::new(Memory::default()));
+        let (before, begun) = (a.count(), Instant::now());
+        while begun.elapsed() < Duration::from_secs(120) {
+            for models in &pair {
+                if ask(models, "a/m").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+            }
+        }
+        let done = a.count() - before;
+        assert!((most * 8 / 10..=most).contains(&done), "{done} with {node_limits:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_to_the_other_node_when_all_processes_together_have_used_up_the_first() {
+    let (a, b) = (Node::answers(), Node::answers());
+    let settings = || limits(NodeLimits { requests_per_minute: Some(1), ..NodeLimits::default() });
+    let cache: Arc<dyn Cache> = Arc::new(Memory::default());
+    let pooled = catalogue(&[("a", &a, settings()), ("b", &b, settings())]);
+    for _ in 0..2 {
+        let models = Models::new(pooled.clone());
+        models.share_rates(Arc::clone(&cache));
+        ask(&models, "pool").await.unwrap();
+    }
+    assert_eq!((a.count(), b.count()), (1, 1));
+    let models = Models::new(pooled);
+    models.share_rates(cache);
+    assert!(matches!(ask(&models, "pool").await, Err(LlmError::Busy { .. })));
 }
 
 #[tokio::test(start_paused = true)]
