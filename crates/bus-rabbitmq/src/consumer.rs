@@ -17,9 +17,11 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::depth::Depths;
 use crate::hand::{Hand, Held};
 use crate::ledger::Ledger;
 use crate::link::{Link, Up, full_jitter};
@@ -32,6 +34,12 @@ use crate::topology::Topology;
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause after a session that failed.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long tasks may lie in the queue while somebody waits for them here. After that the broker has forgotten the consumer,
+/// which it does not always say: when a queue is deleted and declared again at once, for example.
+const STARVED: Duration = Duration::from_secs(2);
+/// After so long without a message a consumer is made anew. A broker can hold on to messages that it believes to have handed
+/// over (RabbitMQ 3.10 does after a queue was deleted and declared again at once); a new consumer gets them.
+const SILENCE: Duration = Duration::from_secs(15);
 /// The name of a channel's only consumer.
 const TAG: &str = "pool";
 
@@ -42,6 +50,7 @@ pub(crate) struct Consumer {
     link: Arc<Link>,
     topology: Arc<Topology>,
     publisher: Publisher,
+    depths: Arc<Depths>,
     tasks: TaskTracker,
     stop: CancellationToken,
     hand: Hand,
@@ -52,6 +61,7 @@ pub(crate) struct Consumer {
 /// Why a session ended.
 enum Ended {
     Stopped,
+    Silent,
     Lost(String),
 }
 
@@ -68,6 +78,7 @@ impl Consumer {
         link: &Arc<Link>,
         topology: &Arc<Topology>,
         publisher: Publisher,
+        depths: &Arc<Depths>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
@@ -78,6 +89,7 @@ impl Consumer {
             link: Arc::clone(link),
             topology: Arc::clone(topology),
             publisher,
+            depths: Arc::clone(depths),
             tasks: tasks.clone(),
             stop: stop.clone(),
             hand: Hand::default(),
@@ -115,6 +127,7 @@ impl Consumer {
             self.hand.empty();
             match ended {
                 Ended::Stopped => break,
+                Ended::Silent => {}
                 Ended::Lost(reason) => {
                     tracing::warn!(mode = %self.mode, %reason, "consumer lost, starting another");
                     tokio::time::sleep(full_jitter(PAUSE)).await;
@@ -133,7 +146,16 @@ impl Consumer {
             Ok(channel) => channel,
             Err(error) => return error.into(),
         };
-        let mut session = Session { consumer: self, number, channel, source: None, ledger: Ledger::default() };
+        let mut session = Session {
+            consumer: self,
+            number,
+            channel,
+            source: None,
+            ledger: Ledger::default(),
+            starved: None,
+            heard: Instant::now(),
+            restorations: 0,
+        };
         match session.run(settled).await {
             Ok(ended) => ended,
             Err(error) => error.into(),
@@ -149,12 +171,18 @@ struct Session<'a> {
     /// Where messages come from, while somebody waits for them.
     source: Option<lapin::Consumer>,
     ledger: Ledger,
+    /// Since when tasks have been lying in the queue although somebody waits.
+    starved: Option<Instant>,
+    /// When the last message came, or the consumer began.
+    heard: Instant,
+    restorations: u64,
 }
 
 impl Session<'_> {
     async fn run(&mut self, settled: &mut UnboundedReceiver<(Held, Settled)>) -> Result<Ended, lapin::Error> {
         self.channel.basic_qos(self.consumer.options.prefetch.max(1), BasicQosOptions::default()).await?;
         let (hand, stop) = (&self.consumer.hand, &self.consumer.stop);
+        self.restorations = self.consumer.topology.restorations();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -182,12 +210,33 @@ impl Session<'_> {
                     if !self.channel.status().connected() {
                         return Ok(Ended::Lost("the channel was closed".to_owned()));
                     }
+                    if self.restorations != self.consumer.topology.restorations() {
+                        self.settle(settled).await?;
+                        return Ok(Ended::Lost("a queue or exchange was missing".to_owned()));
+                    }
+                    if self.ledger.is_empty() && self.heard.elapsed() >= SILENCE {
+                        self.channel.close(200, "renewed".into()).await?;
+                        return Ok(Ended::Silent);
+                    }
+                    if self.is_starved() {
+                        self.settle(settled).await?;
+                        return Ok(Ended::Lost("tasks lie in the queue and are not handed over".to_owned()));
+                    }
                     if consuming && hand.idle() >= self.consumer.options.give_back_after {
                         self.give_back().await?;
                     }
                 }
             }
         }
+    }
+
+    fn is_starved(&mut self) -> bool {
+        let consumer = self.consumer;
+        if self.source.is_none() || !consumer.hand.has_waiters() || consumer.depths.get(consumer.mode) == 0 {
+            self.starved = None;
+            return false;
+        }
+        self.starved.get_or_insert_with(Instant::now).elapsed() >= STARVED
     }
 
     async fn consume(&mut self) -> Result<(), lapin::Error> {
@@ -199,6 +248,7 @@ impl Session<'_> {
 
     async fn receive(&mut self, message: Message) -> Result<(), lapin::Error> {
         let tag = message.delivery_tag;
+        (self.starved, self.heard) = (None, Instant::now());
         if message.redelivered {
             metrics::counter!("queue_redelivered_total").increment(1);
         }

@@ -49,7 +49,7 @@ impl Depths {
                 tracing::debug!(%error, "queue depths cannot be seen");
                 if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == NOT_FOUND) {
                     // Somebody deleted a queue: it would stay away until somebody announces to it.
-                    let _ = topology.declare(&up.connection).await;
+                    let _ = topology.restore(&up.connection).await;
                 }
             }
             tokio::time::sleep(INTERVAL).await;
@@ -58,6 +58,8 @@ impl Depths {
 
     /// Looks until it fails.
     async fn watch(&self, up: &Up, topology: &Topology) -> Result<(), lapin::Error> {
+        // From here on a queue that is missing was deleted.
+        topology.declare(&up.connection).await?;
         let channel = up.connection.create_channel().await?;
         loop {
             for mode in MODES {

@@ -22,6 +22,11 @@ impl Ledger {
         self.unsettled.insert(tag, false);
     }
 
+    /// Tells whether everything is settled.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
     /// Notes that a delivery was used.
     pub(crate) fn done(&mut self, tag: u64) {
         if let Some(done) = self.unsettled.get_mut(&tag) {

@@ -90,10 +90,11 @@ impl RabbitQueue {
         let consuming = Link::start("consuming", &options, &links.tasks, &links.stop);
         let topology = Arc::new(Topology::new(&options));
         let publisher = Publisher::start(&options, &publishing, &topology, &users.tasks, &users.stop);
-        let consumers = MODES.map(|mode| {
-            Consumer::start(mode, &options, &consuming, &topology, publisher.clone(), &users.tasks, &users.stop)
-        });
         let depths = Depths::start(&consuming, &topology, &users.tasks, &users.stop);
+        let consumers = MODES.map(|mode| {
+            let publisher = publisher.clone();
+            Consumer::start(mode, &options, &consuming, &topology, publisher, &depths, &users.tasks, &users.stop)
+        });
         let inner = Inner { publishing, consuming, topology, publisher, consumers, depths, users, links };
         Self { inner: Arc::new(inner) }
     }

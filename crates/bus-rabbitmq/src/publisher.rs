@@ -168,18 +168,22 @@ impl Press {
         self.link.usable()
     }
 
-    /// The channel to publish on; a new one and `declare` have everything declared.
-    async fn channel(&mut self, up: &Up, declare: bool) -> Result<Channel, lapin::Error> {
+    /// The channel to publish on; a new one and `restore` have everything declared.
+    async fn channel(&mut self, up: &Up, restore: bool) -> Result<Channel, lapin::Error> {
         if let Some((number, channel)) = &self.channel
             && *number == up.number
             && channel.status().connected()
         {
-            if declare {
-                self.topology.declare(&up.connection).await?;
+            if restore {
+                self.topology.restore(&up.connection).await?;
             }
             return Ok(channel.clone());
         }
-        self.topology.declare(&up.connection).await?;
+        if restore {
+            self.topology.restore(&up.connection).await?;
+        } else {
+            self.topology.declare(&up.connection).await?;
+        }
         let channel = up.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         self.channel = Some((up.number, channel.clone()));

@@ -4,6 +4,7 @@
 //! stop the platform for the sake of hints. It is logged once a minute and told by `ready`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ const REMINDER: Duration = Duration::from_secs(60);
 pub(crate) struct Topology {
     options: Arc<RabbitOptions>,
     troubles: Mutex<Troubles>,
+    restorations: AtomicU64,
 }
 
 #[derive(Default)]
@@ -41,7 +43,22 @@ enum Item {
 
 impl Topology {
     pub(crate) fn new(options: &Arc<RabbitOptions>) -> Self {
-        Self { options: Arc::clone(options), troubles: Mutex::default() }
+        Self { options: Arc::clone(options), troubles: Mutex::default(), restorations: AtomicU64::new(0) }
+    }
+
+    /// Declares everything again because something was found missing.
+    ///
+    /// Consumers are to begin anew then: the broker may not have told them that their queue was deleted, and takes the
+    /// first messages of the new one for repetitions that they know already.
+    pub(crate) async fn restore(&self, connection: &Connection) -> Result<(), lapin::Error> {
+        self.declare(connection).await?;
+        self.restorations.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How often something was found missing.
+    pub(crate) fn restorations(&self) -> u64 {
+        self.restorations.load(Ordering::Relaxed)
     }
 
     /// The exchange that tasks are published to, each with its pool's mode as the key.
@@ -116,6 +133,8 @@ impl Topology {
 
     fn dead_arguments(&self) -> FieldTable {
         let mut arguments = FieldTable::default();
+        // Said aloud, as a virtual host may have another kind by default; these are for one pair of eyes, on one node.
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
         arguments.insert("x-max-length".into(), number(self.options.dead_letter_limit.into()));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
         arguments.insert("x-message-ttl".into(), number(self.options.dead_letter_ttl.as_millis() as i64));

@@ -135,7 +135,12 @@ pub async fn a_waiter_that_gives_up_takes_nothing(queue: &dyn WorkQueue) {
         assert!((&mut waiter).now_or_never().is_none(), "there is nothing yet");
         announce(queue, &[ready(number, 0)]).await;
         drop(waiter);
-        assert_eq!(take(queue).await.task, task(number));
+        // A broker that was not told in time that a task was used delivers it again.
+        let mut taken = take(queue).await.task;
+        while taken < task(number) {
+            taken = take(queue).await.task;
+        }
+        assert_eq!(taken, task(number));
     }
 }
 

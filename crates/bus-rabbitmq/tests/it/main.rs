@@ -2,6 +2,7 @@
 
 mod contract;
 mod outages;
+mod rate;
 mod sharing;
 mod strange;
 mod support;

@@ -21,8 +21,25 @@ async fn a_queue_that_is_deleted_under_its_consumer_comes_back() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let (_connection, channel) = stranger(&url).await;
     channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.unwrap();
-    // Returned as no queue takes it, and published again; unless the consumer declared it first.
+    // Returned as no queue takes it, and published again; unless somebody declared it first.
     queue.announce(&[ready(2, 5)]).await.expect("announced at the first attempt");
+    assert_eq!(within("the waiter", waiter).await.unwrap(), 2);
+}
+
+/// The broker tells the consumer nothing, and takes the first message of the new queue for one that it had already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_whose_queue_others_deleted_and_declared_again_gets_its_messages() {
+    let url = fresh_vhost().await;
+    let (taker, giver) = (queue(&url), queue(&url));
+    announce(&giver, &[ready(1, 5)]).await;
+    assert_eq!(take(&taker).await, 1);
+    let waiter = tokio::spawn({
+        let taker = taker.clone();
+        async move { take(&taker).await }
+    });
+    let (_connection, channel) = stranger(&url).await;
+    channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.unwrap();
+    giver.announce(&[ready(2, 5)]).await.expect("announced at the first attempt");
     assert_eq!(within("the waiter", waiter).await.unwrap(), 2);
 }
 
