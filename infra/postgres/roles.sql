@@ -1,7 +1,6 @@
 -- The application's role and what it may do: everything within its schema, which it migrates itself, and nothing else.
 --
--- Runs when the database is made, and again whenever its password was changed (scripts/secrets --rotate postgres_password):
---   docker compose exec -u postgres postgres psql -d agentrunner -f /docker-entrypoint-initdb.d/20-roles.sql
+-- Runs when the database is made, and again whenever its password was changed: scripts/secrets --rotate postgres_password says how.
 
 \set ON_ERROR_STOP on
 -- The server is given a verifier, from which nobody can tell the password.
