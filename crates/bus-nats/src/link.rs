@@ -175,6 +175,16 @@ impl Link {
         }
     }
 
+    /// Subscribes as one of a group, of which each message goes to one.
+    pub(crate) async fn subscribe_shared(&self, subject: String, group: &str) -> Result<Subscriber, BusError> {
+        let subscribing = self.client.queue_subscribe(subject, group.to_owned());
+        match tokio::time::timeout(ROUND_TRIP, subscribing).await {
+            Ok(Ok(subscriber)) => Ok(subscriber),
+            Ok(Err(error)) => Err(BusError::Unavailable(error.to_string())),
+            Err(_) => Err(self.unavailable()),
+        }
+    }
+
     /// Sends a message and waits for its one answer, for as long as the caller likes.
     pub(crate) async fn call(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<Message, CallError> {
         let pending = self.inbox.expect();

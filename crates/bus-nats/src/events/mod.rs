@@ -74,12 +74,11 @@ impl Hub {
     pub(crate) async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError> {
         let reading = self.prepare(self.subjects.task(task), Some(Topic::Task(task))).await?;
         // What is told from now on comes in live, so that what is read now leaves no gap that could not be closed.
-        let backlog = match self.deltas.read(task).await {
-            Some(backlog) => backlog,
-            None => {
-                let _ = self.link.round_trip().await;
-                Vec::new()
-            }
+        let backlog = if let Some(backlog) = self.deltas.read(task).await {
+            backlog
+        } else {
+            let _ = self.link.round_trip().await;
+            Vec::new()
         };
         let heard = Heard::after(&backlog);
         let live = reading.start(Some(TaskReader { task, deltas: self.deltas.clone(), heard }));

@@ -111,7 +111,9 @@ impl TaskReader {
             }
             let Some(stored) = self.deltas.read(self.task).await else { break };
             if let Some(tell) = self.heard.fill(&stored, delta) {
-                tell.iter().for_each(|delta| self.tell(mailbox, namespace, delta));
+                for delta in &tell {
+                    self.tell(mailbox, namespace, delta);
+                }
                 return;
             }
         }

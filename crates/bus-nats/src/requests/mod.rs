@@ -1,6 +1,7 @@
 //! Requests: one subject an operation, served by a queue group, found by the services API of NATS.
 
 mod ask;
+mod discovery;
 mod serve;
 
 pub(crate) use ask::ask;

@@ -72,7 +72,9 @@ async fn bodies_of_any_size_are_carried_both_ways() {
     let message = 1 << 20;
     let sizes = [message - 1025, message - 1024, message - 1023, message - 1, message, message + 1];
     for size in sizes.into_iter().chain([5 << 20, 40 << 20, 64 << 20]) {
-        let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+        let mut body = (0..251).collect::<Vec<u8>>().repeat(size / 251 + 1);
+        body.truncate(size);
+        let body = Bytes::from(body);
         let answer = within("a large answer", client.request("carry.echo", body.clone(), PATIENCE)).await.unwrap();
         assert!(answer == body, "{size} bytes came back as {}", answer.len());
     }
@@ -152,6 +154,32 @@ async fn what_was_taken_is_answered_after_serving_ended() {
     .await;
     gate.0.add_permits(1);
     assert_eq!(within("the answer", asked).await.unwrap(), "late");
+}
+
+/// Servers come and go under load; each request is answered, at the first attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_lost_when_a_server_leaves() {
+    let (server, client) = pair(&testkit::servers::nats().await.url()).await;
+    let _stays = server.serve("state.claim", Arc::new(Echo)).await.unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let changing = async {
+        for _ in 0..50 {
+            let serving = server.serve("state.claim", Arc::new(Echo)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            drop(serving);
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    let asking = futures::future::join_all((0..16).map(|_| async {
+        let mut answered = 0_u32;
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            client.request("state.claim", Bytes::from_static(b"body"), Duration::from_secs(5)).await.unwrap();
+            answered += 1;
+        }
+        answered
+    }));
+    let ((), answered) = within("all answers", futures::future::join(changing, asking)).await;
+    assert!(answered.iter().sum::<u32>() > 500, "{answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
