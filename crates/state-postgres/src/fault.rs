@@ -51,10 +51,11 @@ impl Fault {
 pub(crate) fn verdict(error: &sqlx::Error) -> Verdict {
     let sqlx::Error::Database(database) = error else {
         return match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Encode(_) => {
-                Verdict::Refused
-            }
-            sqlx::Error::RowNotFound | sqlx::Error::Decode(_) => Verdict::Refused,
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::RowNotFound => Verdict::Refused,
             _ => Verdict::Lost,
         };
     };

@@ -28,8 +28,7 @@ macro_rules! migration {
 }
 
 /// In order; a migration's number is its position, from 1.
-const MIGRATIONS: &[Migration] =
-    &[migration!("0001_record"), migration!("0002_budgets"), migration!("0003_gates")];
+const MIGRATIONS: &[Migration] = &[migration!("0001_record"), migration!("0002_budgets"), migration!("0003_gates")];
 
 /// Any number that nobody else uses for a lock in this database.
 const LOCK: i64 = 0x6167_656e_7472_756e;
@@ -68,7 +67,7 @@ impl Report {
 /// Reports how far the schema is; changes nothing.
 pub async fn status(options: &PostgresOptions) -> Result<Report, StateError> {
     let mut conn = connect(options).await?;
-    let report = report(&mut conn, Vec::new()).await.map_err(crate::fault::Fault::into_error);
+    let report = look(&mut conn, Vec::new()).await.map_err(crate::fault::Fault::into_error);
     // The server forgets the connection either way.
     let _ = conn.close().await;
     report
@@ -97,7 +96,7 @@ pub(crate) async fn bring_up(conn: &mut PgConnection) -> Written<()> {
 
 /// Refuses a schema that somebody else has to bring up to date first.
 pub(crate) async fn must_be_current(conn: &mut PgConnection) -> Written<()> {
-    let report = report(conn, Vec::new()).await?;
+    let report = look(conn, Vec::new()).await?;
     if report.is_current() {
         return Ok(());
     }
@@ -115,8 +114,7 @@ async fn connect(options: &PostgresOptions) -> Result<PgConnection, StateError> 
 async fn apply_all(conn: &mut PgConnection) -> Written<Report> {
     let mut changed = Vec::new();
     for (number, migration) in (1_i64..).zip(MIGRATIONS) {
-        let before = report(conn, Vec::new()).await?;
-        if is_applied(&before, number) {
+        if is_applied(&look(conn, Vec::new()).await?, number) {
             continue;
         }
         lock(conn).await?;
@@ -130,7 +128,7 @@ async fn apply_all(conn: &mut PgConnection) -> Written<Report> {
         tracing::info!(schema = number, name = migration.name, "database migrated");
         changed.push(migration.name.to_owned());
     }
-    report(conn, changed).await
+    look(conn, changed).await
 }
 
 async fn take_back(conn: &mut PgConnection, steps: usize) -> Written<Report> {
@@ -153,7 +151,7 @@ async fn take_back(conn: &mut PgConnection, steps: usize) -> Written<Report> {
         tracing::info!(schema = number, name = migration.name, "migration taken back");
         changed.push(migration.name.to_owned());
     }
-    report(conn, changed).await
+    look(conn, changed).await
 }
 
 /// Opens a transaction that no other migration runs beside.
@@ -193,6 +191,14 @@ fn find(number: i64) -> Option<&'static Migration> {
     usize::try_from(number - 1).ok().and_then(|index| MIGRATIONS.get(index))
 }
 
+/// Reports in a transaction of its own: behind a pooler, two statements outside of one may meet two servers.
+async fn look(conn: &mut PgConnection, changed: Vec<String>) -> Written<Report> {
+    conn.execute("BEGIN READ ONLY").await?;
+    let report = report(conn, changed).await;
+    conn.execute("COMMIT").await?;
+    report
+}
+
 async fn report(conn: &mut PgConnection, changed: Vec<String>) -> Written<Report> {
     let mut migrations: Vec<_> = (1_i64..)
         .zip(MIGRATIONS)
@@ -204,7 +210,8 @@ async fn report(conn: &mut PgConnection, changed: Vec<String>) -> Written<Report
         })
         .collect();
     let mut unknown = Vec::new();
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('schema_migrations') IS NOT NULL").fetch_one(&mut *conn).await?;
+    let there: bool =
+        sqlx::query_scalar("SELECT to_regclass('schema_migrations') IS NOT NULL").fetch_one(&mut *conn).await?;
     if there {
         let texts: Vec<&str> = MIGRATIONS.iter().map(|migration| migration.up).collect();
         let sql = "SELECT number, to_char(applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use state::StateError;
 use tokio::sync::watch;
 
@@ -120,11 +120,8 @@ async fn prepare(options: &PostgresOptions) -> Result<(), StateError> {
     if options.durability == Durability::Strict {
         durable(&mut conn).await.map_err(|fault| naming(fault, &place))?;
     }
-    let prepared = if options.migrate {
-        migrate::bring_up(&mut conn).await
-    } else {
-        migrate::must_be_current(&mut conn).await
-    };
+    let prepared =
+        if options.migrate { migrate::bring_up(&mut conn).await } else { migrate::must_be_current(&mut conn).await };
     prepared.map_err(|fault| naming(fault, &place))?;
     // The server forgets the connection either way.
     let _ = conn.close().await;
@@ -142,7 +139,9 @@ fn naming(fault: Fault, place: &str) -> StateError {
 async fn durable(conn: &mut PgConnection) -> Written<()> {
     let sql = "SELECT current_setting('fsync'), current_setting('full_page_writes'), \
          current_setting('synchronous_commit')";
-    let row = sqlx::query(sql).fetch_one(conn).await?;
+    conn.execute("BEGIN READ ONLY").await?;
+    let row = sqlx::query(sql).fetch_one(&mut *conn).await?;
+    conn.execute("COMMIT").await?;
     for (index, name) in ["fsync", "full_page_writes", "synchronous_commit"].into_iter().enumerate() {
         if row.try_get::<String, _>(index)? == "off" {
             return Err(StateError::Unavailable(format!(

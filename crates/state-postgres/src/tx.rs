@@ -2,7 +2,7 @@
 
 use domain::{
     Amount, ChildOutcome, Clock, Failure, Lease, Namespace, Resolution, Step, StepBody, Task, TaskId, TaskStatus,
-    Timestamp, Usage, WorkerId,
+    Timestamp, Usage,
 };
 use serde_json::Value;
 use sqlx::postgres::PgArguments;
@@ -53,22 +53,16 @@ impl End {
 }
 
 /// A held lease: its task's row is locked until the transaction ends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     /// The task's row.
     pub(crate) key: i64,
-    pub(crate) epoch: u32,
-    pub(crate) worker: WorkerId,
-    /// The task was asked to stop.
-    pub(crate) cancel: bool,
     /// Leases lost without a step in between.
     pub(crate) losses: u32,
     /// The number of its next step.
     pub(crate) next_seq: u32,
-    /// It has a thread, a parent or living sub-tasks, so that others hear of its end.
-    pub(crate) related: bool,
-    /// It has limits or accounts.
-    pub(crate) has_terms: bool,
+    /// It may have accounts that its calls are paid from.
+    pub(crate) has_accounts: bool,
 }
 
 /// The transaction that is open; one for all operations of a batch.
@@ -137,29 +131,14 @@ impl Tx<'_> {
 
     /// The task of a lease, whose row it locks; none when the lease was lost.
     pub(crate) async fn held(&mut self, lease: Lease) -> Written<Option<Held>> {
-        let sql = "SELECT key, epoch, worker, cancel_requested, losses, terms IS NOT NULL, \
-             thread_key IS NOT NULL OR parent IS NOT NULL FROM tasks WHERE id = $1 AND status = 1 AND epoch = $2 \
-             FOR UPDATE";
+        let sql = "SELECT key, losses, coalesce(position('\"accounts\"' IN terms) > 0, false) FROM tasks \
+             WHERE id = $1 AND status = 1 AND epoch = $2 FOR UPDATE";
         let found = sqlx::query(sql).bind(lease.task.0).bind(i64::from(lease.epoch));
         let Some(row) = found.fetch_optional(&mut *self.conn).await? else { return Ok(None) };
         let key: i64 = row.try_get(0)?;
         // A statement of its own: it must see what was committed while the lock was waited for.
-        let sql = "SELECT (SELECT max(place) FROM steps WHERE place >= $1 AND place < $2), \
-             EXISTS (SELECT 1 FROM tasks WHERE parent = $3 AND parent IS NOT NULL AND status < 3)";
-        let facts = sqlx::query(sql).bind(step_place(key, 0)).bind(step_place(key + 1, 0)).bind(lease.task.0);
-        let facts = facts.fetch_one(&mut *self.conn).await?;
-        let has_relatives: bool = row.try_get(6)?;
-        let worker: Option<uuid::Uuid> = row.try_get(2)?;
-        Ok(Some(Held {
-            key,
-            epoch: lease.epoch,
-            worker: WorkerId(worker.unwrap_or_default()),
-            cancel: row.try_get(3)?,
-            losses: row.try_get::<i64, _>(4)? as u32,
-            next_seq: facts.try_get::<Option<i64>, _>(0)?.map_or(0, |place| step_seq(place) + 1),
-            related: has_relatives || facts.try_get(1)?,
-            has_terms: row.try_get(5)?,
-        }))
+        let next_seq = self.next_seq(key).await?;
+        Ok(Some(Held { key, losses: rows::number(&row, 1)?, next_seq, has_accounts: row.try_get(2)? }))
     }
 
     /// The number of a journal's next step.
@@ -409,8 +388,7 @@ impl Tx<'_> {
     pub(crate) async fn outcome(&mut self, child: &Head) -> Written<ChildOutcome> {
         let row = sqlx::query(rows::USAGE).bind(child.key).fetch_one(&mut *self.conn).await?;
         let usage = rows::usage(&row, [0, 1, 2, 3, 4, 5, 6])?;
-        let output =
-            if child.status == TaskStatus::Succeeded { answer(self.conn, child.key).await? } else { None };
+        let output = if child.status == TaskStatus::Succeeded { answer(self.conn, child.key).await? } else { None };
         Ok(ChildOutcome { task: child.id, status: child.status, output, failure: child.failure.clone(), usage })
     }
 
@@ -426,17 +404,6 @@ impl Tx<'_> {
             }
         }
         Ok(usage)
-    }
-
-    /// Deletes rows of a task that only matter while it exists; returns how many steps went.
-    pub(crate) async fn forget(&mut self, task_key: i64) -> Written<u64> {
-        self.execute(sqlx::query("DELETE FROM waits WHERE task_key = $1").bind(task_key)).await?;
-        self.execute(sqlx::query("DELETE FROM signals WHERE task_key = $1").bind(task_key)).await?;
-        let sql = "DELETE FROM steps WHERE place >= $1 AND place < $2";
-        let range = sqlx::query(sql).bind(step_place(task_key, 0)).bind(step_place(task_key + 1, 0));
-        let steps = self.execute(range).await?;
-        self.execute(sqlx::query("DELETE FROM tasks WHERE key = $1").bind(task_key)).await?;
-        Ok(steps)
     }
 }
 

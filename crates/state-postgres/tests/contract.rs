@@ -1,6 +1,7 @@
 //! The contract of the system of record, one test a rule, each on a database of its own in a real server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::Clock;
 use libtest_mimic::{Arguments, Trial};
@@ -17,7 +18,9 @@ fn try_case(case: &Case) -> Result<(), libtest_mimic::Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let server = testkit::servers::postgres().await;
-        let options = PostgresOptions::from_url(&server.fresh_database().await)?;
+        let mut options = PostgresOptions::from_url(&server.fresh_database().await)?;
+        // Many cases migrate their databases at once.
+        options.acquire_timeout = Duration::from_secs(20);
         let clock = World::clock();
         let store = PostgresState::open(options, Arc::clone(&clock) as Arc<dyn Clock>);
         // The first read waits until the schema is there; some cases begin with what does not wait.

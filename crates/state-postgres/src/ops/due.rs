@@ -101,7 +101,7 @@ async fn unannounced(
     transition: &mut Transition,
 ) -> Written<Option<i64>> {
     let sql = "SELECT key, coalesce(run_at, 0) FROM tasks WHERE status < 3 AND status = 0 AND announced_at IS NULL \
-         ORDER BY run_at NULLS FIRST LIMIT $1 FOR UPDATE SKIP LOCKED";
+         ORDER BY run_at NULLS FIRST, key LIMIT $1 FOR UPDATE SKIP LOCKED";
     let first = sqlx::query(sql).bind(i64::from(*rest) + 1).fetch_all(&mut *tx.conn).await?;
     let mut ready = Vec::new();
     let mut next = None;
@@ -129,7 +129,7 @@ async fn silent(
     let age = i64::try_from(due.reannounce.as_micros()).unwrap_or(i64::MAX);
     let before = micros(due.now).saturating_sub(age).min(HELD - 1);
     let sql = "SELECT key FROM tasks WHERE status < 3 AND status = 0 AND announced_at <= $1 \
-         ORDER BY announced_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+         ORDER BY announced_at, key LIMIT $2 FOR UPDATE SKIP LOCKED";
     let mut keys = tx.keys(sqlx::query(sql).bind(before).bind(i64::from(*rest))).await?;
     keys.retain(|key| !woken.contains(key));
     *rest = rest.saturating_sub(u32::try_from(keys.len()).unwrap_or(u32::MAX));
@@ -141,12 +141,7 @@ async fn silent(
 }
 
 /// Hands out tasks, in the order in which they are given.
-async fn announce(
-    tx: &mut Tx<'_>,
-    keys: &[i64],
-    now: Timestamp,
-    transition: &mut Transition,
-) -> Written<Vec<Head>> {
+async fn announce(tx: &mut Tx<'_>, keys: &[i64], now: Timestamp, transition: &mut Transition) -> Written<Vec<Head>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }

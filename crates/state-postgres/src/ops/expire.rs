@@ -22,10 +22,10 @@ impl Write for Expire {
     async fn apply(&self, tx: &mut Tx<'_>) -> Written<ExpireOutcome> {
         let mut outcome = ExpireOutcome::default();
         let not_started = "SELECT key FROM tasks WHERE expires_at IS NOT NULL AND started_at IS NULL AND status = 0 \
-             AND expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+             AND expires_at <= $1 ORDER BY expires_at, key LIMIT $2 FOR UPDATE SKIP LOCKED";
         self.fail(tx, not_started, FailureKind::Expired, &mut outcome).await?;
         let late = "SELECT key FROM tasks WHERE deadline IS NOT NULL AND status IN (0, 2) \
-             AND deadline <= $1 ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED";
+             AND deadline <= $1 ORDER BY deadline, key LIMIT $2 FOR UPDATE SKIP LOCKED";
         self.fail(tx, late, FailureKind::DeadlineExceeded, &mut outcome).await?;
         Ok(outcome)
     }

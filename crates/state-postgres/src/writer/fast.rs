@@ -202,6 +202,7 @@ impl Lane {
         while let Some(batch) = self.shared.take().await {
             let span = tracing::debug_span!("db.state.commit", lane = "fast", operations = batch.len());
             self.settle(batch).instrument(span).await;
+            self.pools.report();
         }
     }
 

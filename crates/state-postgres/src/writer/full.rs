@@ -66,13 +66,11 @@ impl<W: Write> AnyJob for Job<W> {
         if saved {
             tx.conn.execute("SAVEPOINT operation").await?;
         }
-        let applied = match how.again {
-            true => match self.write.done_before(tx).await {
-                Ok(Some(output)) => Ok(output),
-                Ok(None) => self.write.apply(tx).await,
-                Err(fault) => Err(fault),
-            },
-            false => self.write.apply(tx).await,
+        let before = if how.again { self.write.done_before(tx).await } else { Ok(None) };
+        let applied = match before {
+            Ok(Some(output)) => Ok(output),
+            Ok(None) => self.write.apply(tx).await,
+            Err(fault) => Err(fault),
         };
         let error = match applied {
             Ok(output) => {
@@ -261,8 +259,7 @@ impl Lane {
             books.lock(conn).await?;
         }
         let how = How { alone: batch.len() == 1, again };
-        let mut tx =
-            Tx { conn: &mut *conn, books: &mut books, clock: self.clock.as_ref(), threshold: self.threshold };
+        let mut tx = Tx { conn: &mut *conn, books: &mut books, clock: self.clock.as_ref(), threshold: self.threshold };
         for job in batch.iter_mut() {
             if job.run(&mut tx, how).await? == Ran::Drop {
                 conn.execute("ROLLBACK").await?;

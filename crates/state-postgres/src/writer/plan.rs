@@ -46,7 +46,7 @@ impl<'a> Plan<'a> {
         // A second operation on one task would have to see what the first one did.
         let mut seen = HashSet::with_capacity(batch.len());
         let mut keys = HashSet::new();
-        let first = |job: &'a FastJob| match job {
+        let mut first = |job: &'a FastJob| match job {
             FastJob::Submit { row, .. } => {
                 let task = &row.task;
                 let key = task.idempotency_key.as_ref().map(|key| (&task.namespace, key));
@@ -57,7 +57,6 @@ impl<'a> Plan<'a> {
             FastJob::Reserve { call, .. } => seen.insert(call.lease.task),
             FastJob::Finish { finish, .. } => seen.insert(finish.lease.task),
         };
-        let mut first = first;
         let open = batch.iter().enumerate().filter(|(_, job)| first(job)).map(|(index, _)| index).collect();
         Self {
             batch,
@@ -126,7 +125,7 @@ impl<'a> Plan<'a> {
     /// Appends steps, when none of them settles a reservation and all of them are new.
     fn append(&mut self, lease: Lease, steps: &'a [EncodedStep], reserves: bool) -> Option<Answer> {
         let owned = held(&self.owned, lease)?;
-        let settles = owned.has_terms && (reserves || steps.iter().any(|step| step.used.is_some()));
+        let settles = owned.has_accounts && (reserves || steps.iter().any(|step| step.used.is_some()));
         if settles || !follow(owned, steps) {
             return None;
         }

@@ -55,6 +55,8 @@ pub(super) struct Owned {
     /// Others hear of its end.
     pub(super) related: bool,
     pub(super) has_terms: bool,
+    /// It may have accounts that its calls are paid from.
+    pub(super) has_accounts: bool,
 }
 
 /// Locks whole tasks that nobody else has locked.
@@ -77,7 +79,8 @@ pub(super) async fn lock_owned(conn: &mut PgConnection, ids: Vec<Uuid>) -> Writt
         return Ok(owned);
     }
     let sql = "SELECT key, id, epoch, status = 1, losses, thread_key IS NOT NULL OR parent IS NOT NULL, \
-         terms IS NOT NULL FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED";
+         terms IS NOT NULL, coalesce(position('\"accounts\"' IN terms) > 0, false) \
+         FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED";
     let locked = sqlx::query(sql).bind(ids).fetch_all(&mut *conn).await?;
     let keys = locked.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let ids = locked.iter().map(|row| row.try_get(1)).collect::<Result<Vec<Uuid>, _>>()?;
@@ -99,6 +102,7 @@ pub(super) async fn lock_owned(conn: &mut PgConnection, ids: Vec<Uuid>) -> Writt
                 next_seq: last.map_or(0, |place| step_seq(place) + 1),
                 related: has_relatives || facts.try_get(1)?,
                 has_terms: row.try_get(6)?,
+                has_accounts: row.try_get(7)?,
             },
         );
     }

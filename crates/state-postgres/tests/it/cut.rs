@@ -87,7 +87,10 @@ async fn an_operation_whose_commit_was_cut_off_answers_what_it_did() {
     store.finish(lease, success(vec![model(2, "two")])).await.expect("finished");
     assert!(proxy.has_cut());
     let ended = store.task(&namespace, lease.task).await.expect("read").expect("kept");
-    assert_eq!((ended.status, store.journal(&namespace, lease.task, 0, 9).await.expect("read").len()), (TaskStatus::Succeeded, 3));
+    assert_eq!(
+        (ended.status, store.journal(&namespace, lease.task, 0, 9).await.expect("read").len()),
+        (TaskStatus::Succeeded, 3)
+    );
 
     let lease = running(&store, holder).await;
     let now = SystemClock::default().now();

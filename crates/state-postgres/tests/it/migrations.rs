@@ -29,6 +29,7 @@ async fn processes_that_start_together_migrate_once() {
     let url = database().await;
     let stores: Vec<_> = (0..6).map(|_| open(&url)).collect();
     for store in &stores {
+        until(|| store.ping()).await;
         submit(store).await;
     }
     assert!(migrate::status(&options(&url)).await.expect("reported").is_current());
@@ -59,7 +60,10 @@ fn both_databases_have_the_same_migrations_tables_and_columns() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
     let (sqlite, postgres) = (texts(&root.join("sqlite"), ".sql"), texts(&root.join("postgres"), ".up.sql"));
     assert_eq!(sqlite.keys().collect::<Vec<_>>(), postgres.keys().collect::<Vec<_>>());
-    assert_eq!(sqlite.keys().collect::<Vec<_>>(), texts(&root.join("postgres"), ".down.sql").keys().collect::<Vec<_>>());
+    assert_eq!(
+        sqlite.keys().collect::<Vec<_>>(),
+        texts(&root.join("postgres"), ".down.sql").keys().collect::<Vec<_>>()
+    );
     let (sqlite, postgres) = (columns(&sqlite), columns(&postgres));
     let excepted = |(table, column): &&(String, String)| {
         EXCEPTIONS.iter().any(|(of, which, _)| table == of && (column == which || *which == "*"))

@@ -13,7 +13,7 @@ async fn a_server_that_may_lose_what_it_confirmed_is_refused_unless_that_is_acce
     let url = database().await;
     let name = url.rsplit('/').next().expect("a name");
     admin(&url, &format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
-    let store = open(&url);
+    let store = PostgresState::open(options(&url), clock());
     let refused = store.submit(crate::support::new_task()).await.expect_err("refused").to_string();
     assert!(refused.contains("synchronous_commit is off"), "{refused}");
     let down = store.ping().await.expect_err("down");
@@ -28,7 +28,7 @@ async fn a_store_that_was_opened_before_its_server_works_as_soon_as_it_is_up() {
     let mut server = own::Postgres::start().await;
     let url = server.fresh_database().await;
     server.stop();
-    let store = open(&url);
+    let store = PostgresState::open(options(&url), clock());
     let down = store.ping().await.expect_err("down").to_string();
     assert!(down.contains(&format!("127.0.0.1:{}", server.port())), "{down}");
     assert!(!down.contains("testkit:"), "no password is shown: {down}");

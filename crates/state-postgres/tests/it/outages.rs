@@ -1,7 +1,7 @@
 //! The server dies, or has no connection left.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::{Lease, Namespace, TaskStatus};
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -10,9 +10,7 @@ use state_postgres::PostgresState;
 use testkit::servers::own;
 use tokio::task::JoinSet;
 
-use crate::support::{
-    clock, database, model, new_task, open, options, running, submit, success, try_claim, until, worker,
-};
+use crate::support::{clock, database, model, new_task, options, running, submit, success, try_claim, until, worker};
 
 /// One task's life, each call repeated until it is confirmed or the lease is lost; whether its end was confirmed.
 async fn live(store: &PostgresState) -> Option<Lease> {
@@ -39,14 +37,14 @@ async fn live(store: &PostgresState) -> Option<Lease> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_confirmed_survives_a_server_that_is_killed() {
     let mut server = own::Postgres::start().await;
-    let store = open(&server.fresh_database().await);
+    let store = PostgresState::open(options(&server.fresh_database().await), clock());
     submit(&store).await;
     let mut lives = JoinSet::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
         let store = Arc::clone(&store);
         lives.spawn(async move {
             let mut ended = Vec::new();
-            for _ in 0..15 {
+            for _ in 0..20 {
                 ended.extend(live(&store).await);
             }
             ended
@@ -59,7 +57,7 @@ async fn what_was_confirmed_survives_a_server_that_is_killed() {
         server.start_again().await;
     }
     let ended: Vec<_> = lives.join_all().await.into_iter().flatten().collect();
-    assert!(ended.len() > 100, "{} of 240 lives went through", ended.len());
+    assert!(ended.len() > 100, "{} of 160 lives went through", ended.len());
     let namespace = Namespace::default();
     for lease in ended {
         let task = until(|| store.task(&namespace, lease.task)).await.expect("kept");
@@ -88,14 +86,14 @@ async fn renewals_and_writes_go_on_while_every_reading_connection_is_busy() {
     };
     // The only connection that reads is taken once a further read finds none.
     let refused = loop {
-        let start = Instant::now();
+        let start = tokio::time::Instant::now();
         if let Err(error) = store.task(&namespace, lease.task).await {
             assert!(start.elapsed() < Duration::from_secs(4), "it waits two seconds");
             break error;
         }
     };
     assert!(matches!(refused, StateError::Unavailable(_)), "{refused:?}");
-    let start = Instant::now();
+    let start = tokio::time::Instant::now();
     assert!(store.renew(holder, vec![lease]).await.expect("renewed").lost.is_empty());
     store.append(lease, vec![model(1, "one")]).await.expect("appended");
     assert!(start.elapsed() < Duration::from_secs(2));

@@ -25,7 +25,10 @@ pub(crate) fn options(url: &str) -> PostgresOptions {
 }
 
 pub(crate) fn open(url: &str) -> Arc<PostgresState> {
-    PostgresState::open(options(url), clock())
+    let mut options = options(url);
+    // The machine may be busy with other tests.
+    options.acquire_timeout = DEADLINE;
+    PostgresState::open(options, clock())
 }
 
 /// A fresh database in the shared server.
@@ -41,7 +44,9 @@ pub(crate) async fn admin(url: &str, sql: &str) {
 }
 
 /// Tries until something succeeds.
-pub(crate) async fn until<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(mut attempt: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
+    mut attempt: impl FnMut() -> F,
+) -> T {
     let trying = async {
         loop {
             match attempt().await {
@@ -103,7 +108,11 @@ pub(crate) fn success(steps: Vec<NewStep>) -> Finish {
     }
 }
 
-pub(crate) async fn try_claim(store: &PostgresState, task: TaskId, worker: WorkerId) -> Result<Option<Claimed>, StateError> {
+pub(crate) async fn try_claim(
+    store: &PostgresState,
+    task: TaskId,
+    worker: WorkerId,
+) -> Result<Option<Claimed>, StateError> {
     store.claim(Claim { task, worker, now: SystemClock::default().now(), thread_messages: 10 }).await
 }
 
