@@ -1,7 +1,7 @@
 //! The server goes away, comes back, forgets everything, or is silent.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bus::{BusError, Events, Received, RequestHandler, Requests};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use testkit::servers::own::Nats;
+use tokio::time::Instant;
 
 use crate::support::{PATIENCE, created, delta, finished, hear, options, pair, task, until, within};
 

@@ -1,7 +1,7 @@
 //! Requests and answers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bus::{BusError, RequestHandler, Requests, contract};
@@ -9,6 +9,7 @@ use bus_nats::NatsOptions;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::support::{PATIENCE, connected, options, pair, stranger, until, within};
 
@@ -28,7 +29,7 @@ struct Gate(Semaphore);
 #[async_trait]
 impl RequestHandler for Gate {
     async fn handle(&self, body: Bytes) -> Bytes {
-        self.0.acquire().await.unwrap().forget();
+        self.0.acquire().await.expect("it is never closed").forget();
         body
     }
 }
@@ -39,7 +40,8 @@ struct Large;
 #[async_trait]
 impl RequestHandler for Large {
     async fn handle(&self, body: Bytes) -> Bytes {
-        Bytes::from(vec![7; std::str::from_utf8(&body).unwrap().parse().unwrap()])
+        let size = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok());
+        Bytes::from(vec![7; size.expect("a number")])
     }
 }
 

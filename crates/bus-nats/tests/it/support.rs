@@ -22,7 +22,7 @@ pub(crate) fn options(url: &str) -> NatsOptions {
 
 /// A bus that is connected.
 pub(crate) async fn connected(options: NatsOptions) -> NatsBus {
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = NatsBus::connect(options).await.expect("valid options");
     until("the connection", async || bus.ready().await.is_ok()).await;
     bus
 }
@@ -36,7 +36,7 @@ pub(crate) async fn pair(url: &str) -> (NatsBus, NatsBus) {
 /// A client that knows nothing of our bus.
 pub(crate) async fn stranger(url: &str) -> async_nats::Client {
     let user = testkit::servers::USER.to_owned();
-    async_nats::ConnectOptions::with_user_and_password(user.clone(), user).connect(url).await.unwrap()
+    async_nats::ConnectOptions::with_user_and_password(user.clone(), user).connect(url).await.expect("a connection")
 }
 
 /// Waits until `holds`.
@@ -71,7 +71,7 @@ fn event(body: EventBody) -> Event {
 }
 
 pub(crate) fn created(number: u128) -> Event {
-    event(EventBody::TaskCreated { task: task(number), agent: AgentName::new("writer").unwrap() })
+    event(EventBody::TaskCreated { task: task(number), agent: AgentName::new("writer").expect("a name") })
 }
 
 pub(crate) fn finished(number: u128) -> Event {
