@@ -193,15 +193,12 @@ pub(crate) async fn levels(
 }
 
 /// Lists the accounts of a namespace that count for an hour or a day, in the windows that a moment lies in.
-pub(crate) async fn list(
-    conn: &mut PgConnection,
-    namespace: &Namespace,
-    now: Timestamp,
-) -> Written<Vec<AccountView>> {
+pub(crate) async fn list(conn: &mut PgConnection, namespace: &Namespace, now: Timestamp) -> Written<Vec<AccountView>> {
     let begins = [BudgetWindow::Hour, BudgetWindow::Day].map(|window| micros(window.begin(now)));
     let query = sqlx::query(LIST).bind(namespace.as_str()).bind(begins[0]).bind(begins[1]);
     let view = |row: &PgRow| {
-        let window = if row.try_get::<i64, _>(1)? == span(BudgetWindow::Hour) { BudgetWindow::Hour } else { BudgetWindow::Day };
+        let window =
+            if row.try_get::<i64, _>(1)? == span(BudgetWindow::Hour) { BudgetWindow::Hour } else { BudgetWindow::Day };
         let since = timestamp(row.try_get(2)?)?;
         Ok(AccountView { key: row.try_get(0)?, window, since, spent: amount(row, 3)?, reserved: amount(row, 7)? })
     };

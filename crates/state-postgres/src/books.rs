@@ -21,8 +21,8 @@ use std::sync::Arc;
 use domain::{Namespace, TaskId, TaskStatus, Terms};
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, Row as _};
-use state::gates::{Candidate, Fact, Gates, Place};
 use state::GateWait;
+use state::gates::{Candidate, Fact, Gates, Place};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 

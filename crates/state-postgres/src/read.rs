@@ -42,12 +42,7 @@ pub(crate) async fn tasks(
     Ok(page(items, limit))
 }
 
-fn list(
-    namespace: &Namespace,
-    filter: &TaskFilter,
-    after: Option<TaskId>,
-    limit: u32,
-) -> QueryBuilder<Postgres> {
+fn list(namespace: &Namespace, filter: &TaskFilter, after: Option<TaskId>, limit: u32) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(rows::TASK).push(" FROM tasks WHERE namespace = ").push_bind(namespace.as_str().to_owned());
     if let Some(agent) = &filter.agent {

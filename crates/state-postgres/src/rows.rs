@@ -34,11 +34,8 @@ pub(crate) const FIND_TASK: &str = concat!("SELECT ", task_columns!(), " FROM ta
 /// Finds a task by its id and keeps others from changing it.
 pub(crate) const LOCK_TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1 FOR UPDATE");
 /// Finds tasks by their ids, those that nobody else keeps from being changed, and does so itself.
-pub(crate) const LOCK_FREE_TASKS: &str = concat!(
-    "SELECT ",
-    task_columns!(),
-    " FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED"
-);
+pub(crate) const LOCK_FREE_TASKS: &str =
+    concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED");
 /// Finds a head by its task's id and keeps others from changing it.
 pub(crate) const HEAD_BY_ID: &str = concat!("SELECT ", head_columns!(), " FROM tasks WHERE id = $1 FOR UPDATE");
 /// Finds a head by its task's row and keeps others from changing it.

@@ -84,7 +84,7 @@ pub(crate) async fn append(tx: &mut Tx<'_>, lease: Lease, held: &Held, steps: &[
         let EncodedStep { at, body, used, .. } = step;
         let insert = sqlx::query(sql).bind(step_place(held.key, seq)).bind(i64::from(lease.epoch)).bind(at);
         tx.execute(insert.bind(body.enc).bind(&body.bytes)).await?;
-        if held.has_terms
+        if held.has_accounts
             && let Some(used) = used
         {
             settle_by_step(tx, held.key, seq, *used).await?;

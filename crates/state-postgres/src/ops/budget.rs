@@ -42,7 +42,7 @@ impl Write for ReserveCall {
         let owned = tx.held(*lease).await?.ok_or(lost)?;
         append(tx, *lease, &owned, steps).await?;
         let granted = Reserved::Granted { warnings: Vec::new() };
-        if !owned.has_terms {
+        if !owned.has_accounts {
             return Ok(granted);
         }
         let Some(payer) = payer(tx, owned.key).await? else { return Ok(granted) };

@@ -24,7 +24,8 @@ pub(super) async fn admit(tx: &mut Tx<'_>, row: &TaskRow, now: Timestamp) -> Wri
     let admission = tx.books.gates(tx.conn).await?.admit(&candidate, micros(now));
     for start in admission.starts {
         let sql = "INSERT INTO gate_starts (namespace, gate, at, forget_at) VALUES ($1, $2, $3, $4)";
-        let insert = sqlx::query(sql).bind(task.namespace.as_str()).bind(start.gate).bind(start.at).bind(start.forget_at);
+        let insert =
+            sqlx::query(sql).bind(task.namespace.as_str()).bind(start.gate).bind(start.at).bind(start.forget_at);
         tx.execute(insert).await?;
     }
     if !admission.admitted {

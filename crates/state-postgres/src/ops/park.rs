@@ -132,12 +132,7 @@ async fn resolved(
     Ok(by)
 }
 
-async fn insert(
-    tx: &mut Tx<'_>,
-    task_key: i64,
-    wait: &Wait,
-    recorded_as: &HashMap<TaskId, TaskId>,
-) -> Written<()> {
+async fn insert(tx: &mut Tx<'_>, task_key: i64, wait: &Wait, recorded_as: &HashMap<TaskId, TaskId>) -> Written<()> {
     let (child, signal, timer_at) = match &wait.on {
         WaitFor::Child { task, .. } => (Some(child_of(*task, recorded_as)), None, None),
         on @ (WaitFor::Signal { .. } | WaitFor::Approval { .. } | WaitFor::Budget { .. }) => {

@@ -83,7 +83,8 @@ impl Write for SendSignal {
         if self.signal.key.is_some() {
             return Ok(None);
         }
-        let why = "the connection was lost while a signal was recorded; whether it was is not known, because it has no key";
+        let why =
+            "the connection was lost while a signal was recorded; whether it was is not known, because it has no key";
         Err(StateError::Unavailable(why.to_owned()).into())
     }
 }

@@ -204,8 +204,7 @@ async fn connections_that_are_lost_in_mid_flight_leave_the_limits_right() {
 async fn starts_are_counted_over_all_processes() {
     const MOST: usize = 5;
     let two = Two::open().await;
-    let gate =
-        Gate { key: "agent/a".to_owned(), limit: GateLimit::Starts { max: MOST as u32, per_ms: 60_000 } };
+    let gate = Gate { key: "agent/a".to_owned(), limit: GateLimit::Starts { max: MOST as u32, per_ms: 60_000 } };
     let mut waiting = Vec::new();
     for index in 0..30 {
         waiting.push((index, two.gated(index, &gate).await));
@@ -234,12 +233,8 @@ async fn a_budget_that_both_draw_on_is_never_exceeded() {
     const ASKED: u64 = 30;
     let two = Two::open().await;
     let limit = AmountLimit { tokens: Some(LIMIT), ..AmountLimit::default() };
-    let account = BudgetAccount {
-        key: "namespace".to_owned(),
-        window: BudgetWindow::Day,
-        limit,
-        on_limit: OnLimit::default(),
-    };
+    let account =
+        BudgetAccount { key: "namespace".to_owned(), window: BudgetWindow::Day, limit, on_limit: OnLimit::default() };
     let mut spenders = Vec::new();
     for index in 0..16 {
         let task = two.submit(index, Terms { accounts: vec![account.clone()], ..Terms::default() }).await;
