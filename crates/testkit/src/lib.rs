@@ -1,5 +1,6 @@
 //! testkit
 
+pub mod cutting_proxy;
 pub mod effect_sink;
 pub mod fake_anthropic;
 pub mod fake_bedrock;

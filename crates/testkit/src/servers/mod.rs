@@ -18,7 +18,7 @@ mod shared;
 
 pub use kind::Kind;
 pub use nats::Nats;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, query};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use shared::Shared;

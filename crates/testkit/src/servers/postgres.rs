@@ -88,6 +88,17 @@ pub(super) fn fresh_database(place: &Place) -> String {
     database_url(place, &name)
 }
 
+/// Asks a database something with `psql`: a line a row, columns separated by `|`. An error has what the server said.
+pub fn query(url: &str, sql: &str) -> io::Result<String> {
+    let mut command = Command::new(binary("psql")?);
+    command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--command", sql, url]);
+    let done = command.output()?;
+    if done.status.success() {
+        return Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+}
+
 /// Distributions keep the server's programs out of the search path, a folder for each version.
 fn binary(name: &str) -> io::Result<PathBuf> {
     let told = Command::new("pg_config").arg("--bindir").output().ok();

@@ -2,14 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::Duration;
 
-use testkit::servers::{self, own};
+use testkit::servers::{self, own, query};
 
 fn psql(url: &str, sql: &str) -> Option<String> {
-    let done = Command::new("psql").args(["-X", "-A", "-t", "-c", sql, url]).output().expect("psql is installed");
-    done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
+    query(url, sql).ok()
 }
 
 /// Whether a port answers a greeting within half a second.

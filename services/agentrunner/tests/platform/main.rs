@@ -18,5 +18,6 @@ mod nemesis;
 mod record;
 mod replicas;
 mod run;
+mod seeded;
 mod service;
 mod verdict;
