@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Group;
 use crate::depth::Depths;
 use crate::hand::{Hand, Held};
 use crate::ledger::Ledger;
@@ -79,8 +80,7 @@ impl Consumer {
         topology: &Arc<Topology>,
         publisher: Publisher,
         depths: &Arc<Depths>,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        users: &Group,
     ) -> Arc<Self> {
         let (settle, settled) = unbounded_channel();
         let consumer = Arc::new(Self {
@@ -90,13 +90,13 @@ impl Consumer {
             topology: Arc::clone(topology),
             publisher,
             depths: Arc::clone(depths),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
+            tasks: users.tasks.clone(),
+            stop: users.stop.clone(),
             hand: Hand::default(),
             settle,
             sessions: AtomicU64::new(0),
         });
-        tasks.spawn(Arc::clone(&consumer).run(settled));
+        users.tasks.spawn(Arc::clone(&consumer).run(settled));
         consumer
     }
 

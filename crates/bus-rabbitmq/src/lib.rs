@@ -59,9 +59,9 @@ struct Inner {
 }
 
 /// Tasks that end together.
-struct Group {
-    tasks: TaskTracker,
-    stop: CancellationToken,
+pub(crate) struct Group {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
     _stops: DropGuard,
 }
 
@@ -93,7 +93,7 @@ impl RabbitQueue {
         let depths = Depths::start(&consuming, &topology, &users.tasks, &users.stop);
         let consumers = MODES.map(|mode| {
             let publisher = publisher.clone();
-            Consumer::start(mode, &options, &consuming, &topology, publisher, &depths, &users.tasks, &users.stop)
+            Consumer::start(mode, &options, &consuming, &topology, publisher, &depths, &users)
         });
         let inner = Inner { publishing, consuming, topology, publisher, consumers, depths, users, links };
         Self { inner: Arc::new(inner) }
