@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connect::platform::{self, Messages, NatsSettings, RabbitmqSettings};
+use connect::platform::{self, Messages, NatsSettings};
 use domain::{Clock, SystemClock};
 use state::State;
 use state_sqlite::{SqliteOptions, SqliteState};
@@ -16,7 +16,6 @@ pub(crate) struct Backends {
     pub(crate) state: Arc<dyn State>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) messages: Messages,
-    rabbitmq: RabbitmqSettings,
     stop: CancellationToken,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -37,14 +36,6 @@ impl Backends {
             nats_user: nats_user.clone(),
             nats_password: common::config::Secret::new(&nats_password),
             nats_prefix: prefix.clone(),
-        };
-        let rabbitmq = RabbitmqSettings {
-            rabbitmq_host: host.clone(),
-            rabbitmq_port: port.parse().expect("a port"),
-            rabbitmq_vhost: vhost.clone(),
-            rabbitmq_user: user.clone(),
-            rabbitmq_password: common::config::Secret::new(&password),
-            ..RabbitmqSettings::default()
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let options = SqliteOptions::new(dir.path().join("data"));
@@ -67,17 +58,12 @@ impl Backends {
             ("AGENTRUNNER_PROBE", "false".to_owned()),
             ("AGENTRUNNER_SCRIPTS", dir.path().join("scripts").to_string_lossy().into_owned()),
         ];
-        Self { settings, state, clock, messages, rabbitmq, stop, dir }
+        Self { settings, state, clock, messages, stop, dir }
     }
 
     /// The settings, and some more.
     pub(crate) fn with<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         self.settings.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect()
-    }
-
-    /// The queue, as another process of the platform has it.
-    pub(crate) fn queue(&self) -> platform::Queue {
-        platform::queue(&self.rabbitmq, "test", false)
     }
 }
 

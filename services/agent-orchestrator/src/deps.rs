@@ -5,10 +5,10 @@ use std::sync::Arc;
 use agent::Announcer;
 use blob::Blobs;
 use bus::{Events, WorkQueue};
+use common::health::Probe;
 use domain::{Clock, Ids, PlatformLimits};
 use state::State;
 use state::agents::Agents;
-use common::health::Probe;
 
 /// The ports that the orchestrator works with.
 #[derive(Clone)]

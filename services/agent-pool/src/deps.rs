@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use blob::Blobs;
 use bus::{Events, Requests, WorkQueue};
+use common::health::Probe;
 use domain::{Clock, Ids, PlatformLimits};
 use llm::Models;
 use state::State;
@@ -11,7 +12,6 @@ use state::agents::Agents;
 use tokio_util::sync::CancellationToken;
 use tools::Toolkit;
 use tools::servers::ToolServers;
-use common::health::Probe;
 
 /// What a pool needs.
 #[derive(Clone)]

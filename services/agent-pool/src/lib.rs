@@ -96,7 +96,8 @@ pub async fn start(config: Config, deps: Deps, lifecycle: &Lifecycle) -> Result<
     });
     let events = Arc::clone(&deps.events);
     lifecycle.spawn("cancellations", consumers::cancellations::consume(Arc::clone(&worker), events, drained.clone()));
-    lifecycle.spawn("tool servers' questions", consumers::tool_servers::serve(deps.servers, deps.requests, soft.clone()));
+    lifecycle
+        .spawn("tool servers' questions", consumers::tool_servers::serve(deps.servers, deps.requests, soft.clone()));
     let identity =
         Identity { host: Identity::host(), started_at: worker.clock.now(), capacity: config.agent_pool_capacity };
     lifecycle.spawn(

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bus::Events;
+use common::health::Probe;
 use domain::Clock;
 use state::State;
 use state::agents::Agents;
-use common::health::Probe;
 
 /// The ports that the config service works with.
 #[derive(Clone)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use common::health::Probe;
 use domain::Clock;
 use state::State;
-use common::health::Probe;
 
 /// The ports that the state manager works with.
 #[derive(Clone)]

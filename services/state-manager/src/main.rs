@@ -42,7 +42,8 @@ impl ProgramSettings for Settings {
 
 fn main() -> ExitCode {
     let begun = PROGRAM.begin::<Settings>();
-    let migrate = async |command: &'static str, settings: Settings| platform::migrate(&settings.postgres, command).await;
+    let migrate =
+        async |command: &'static str, settings: Settings| platform::migrate(&settings.postgres, command).await;
     match begun.and_then(|begun| begun.command(migrate)) {
         Ok(begun) => begun.serve(serve),
         Err(code) => code,

@@ -15,7 +15,11 @@ pub struct Parts {
 enum Pass {
     /// Learns which settings there are, as a name is only misspelt when no part knows it.
     Names(BTreeSet<String>),
-    Values { options: LoadOptions, problems: BTreeSet<String>, printed: String },
+    Values {
+        options: LoadOptions,
+        problems: BTreeSet<String>,
+        printed: String,
+    },
 }
 
 /// Settings and how they are printed.
@@ -64,8 +68,7 @@ pub fn load_parts<S>(mut options: LoadOptions, read: impl Fn(&mut Parts) -> S) -
     if let Pass::Names(all) = parts.pass {
         options.beside.extend(all);
     }
-    let mut parts =
-        Parts { pass: Pass::Values { options, problems: BTreeSet::new(), printed: String::new() } };
+    let mut parts = Parts { pass: Pass::Values { options, problems: BTreeSet::new(), printed: String::new() } };
     let settings = read(&mut parts);
     match parts.pass {
         Pass::Values { problems, printed, .. } if problems.is_empty() => Ok(Loaded { settings, printed }),

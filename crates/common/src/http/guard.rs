@@ -125,7 +125,9 @@ mod tests {
         assert!(ask("agents.example", &options));
         // A port of a container that is published on a person's machine is as near to web pages as a loopback listener.
         options.allowed_hosts = vec!["agent-orchestrator".to_owned()];
-        assert!(ask("agent-orchestrator:8003", &options) && ask("localhost:8003", &options) && ask("127.0.0.1", &options));
+        assert!(
+            ask("agent-orchestrator:8003", &options) && ask("localhost:8003", &options) && ask("127.0.0.1", &options)
+        );
         assert!(!ask("evil.example:8003", &options));
     }
 

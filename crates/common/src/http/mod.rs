@@ -81,7 +81,9 @@ pub fn name_problems(hosts: &[String], origins: &[String]) -> Vec<String> {
     let wrong_hosts = hosts.iter().filter(|host| !is_host(host));
     let wrong_origins = origins.iter().filter(|origin| !is_origin(origin));
     wrong_hosts
-        .map(|host| format!("HTTP_ALLOWED_HOSTS: {host:?} must be a name without scheme and port, such as agents.example"))
+        .map(|host| {
+            format!("HTTP_ALLOWED_HOSTS: {host:?} must be a name without scheme and port, such as agents.example")
+        })
         .chain(wrong_origins.map(|origin| {
             format!("HTTP_ALLOWED_ORIGINS: {origin:?} must be an origin, such as https://console.example")
         }))

@@ -22,11 +22,13 @@ pub(super) fn parse(words: &[String], commands: &[&'static str]) -> Result<Asked
         "--help" | "-h" => Ok(Asked::Help),
         "healthcheck" | "healthcheck ready" => Ok(Asked::HealthCheck("/health/ready")),
         "healthcheck live" => Ok(Asked::HealthCheck("/health/live")),
-        line => commands.iter().find(|command| **command == line).map(|command| Asked::Command(command)).ok_or_else(|| {
-            let known = |word: &str| commands.iter().any(|command| command.split(' ').any(|part| part == word));
-            let first = words.iter().find(|word| !known(word)).map_or(line, String::as_str);
-            first.chars().take(80).collect()
-        }),
+        line => {
+            commands.iter().find(|command| **command == line).map(|command| Asked::Command(command)).ok_or_else(|| {
+                let known = |word: &str| commands.iter().any(|command| command.split(' ').any(|part| part == word));
+                let first = words.iter().find(|word| !known(word)).map_or(line, String::as_str);
+                first.chars().take(80).collect()
+            })
+        }
     }
 }
 

@@ -185,11 +185,7 @@ impl<S: ProgramSettings> Begun<S> {
 
 impl Program {
     fn logs(&self, process: &ProcessSettings) -> TelemetryOptions {
-        TelemetryOptions {
-            service: self.name,
-            log_level: process.log_level.clone(),
-            log_format: process.log_format,
-        }
+        TelemetryOptions { service: self.name, log_level: process.log_level.clone(), log_format: process.log_format }
     }
 
     fn telemetry(&self, options: &TelemetryOptions) -> Result<telemetry::Guard, ExitCode> {

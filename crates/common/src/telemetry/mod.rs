@@ -106,7 +106,8 @@ pub fn init(options: &TelemetryOptions) -> Result<Guard, TelemetryError> {
         .parse(&options.log_level)
         .map_err(|error| TelemetryError::Level { level: options.log_level.clone(), reason: error.to_string() })?;
     // It logs whole messages, tokens among them, at levels that people do set.
-    let filter = SILENT.iter().chain(&QUIET).filter_map(|target| target.parse().ok()).fold(filter, EnvFilter::add_directive);
+    let filter =
+        SILENT.iter().chain(&QUIET).filter_map(|target| target.parse().ok()).fold(filter, EnvFilter::add_directive);
     let writer = log_writer::LogWriter::start(std::io::stderr()).map_err(TelemetryError::Writer)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone());
     let lines = match options.log_format {

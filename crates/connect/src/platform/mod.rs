@@ -20,10 +20,10 @@ mod settings;
 #[cfg(feature = "tools")]
 mod tools;
 
-#[cfg(feature = "files")]
-pub use files::{FileSettings, files};
 #[cfg(feature = "nats")]
 pub use bus_nats::NatsError;
+#[cfg(feature = "files")]
+pub use files::{FileSettings, files};
 #[cfg(feature = "nats")]
 pub use nats::{Messages, NatsSettings, messages};
 #[cfg(feature = "record")]

@@ -108,7 +108,8 @@ impl AgentsView {
 fn mark_stale(mut view: AgentView, stale: &BTreeMap<AgentName, String>) -> AgentView {
     if let Some(file) = stale.get(&view.name) {
         view.status = AgentStatus::Degraded;
-        view.reason.get_or_insert_with(|| format!("its file {file} is wrong, see /configs/errors of the config-service"));
+        view.reason
+            .get_or_insert_with(|| format!("its file {file} is wrong, see /configs/errors of the config-service"));
     }
     view
 }

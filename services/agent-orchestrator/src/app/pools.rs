@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{AgentName, AgentWork, Clock, Durations, ExecutionMode, Namespace, PoolPhase, PoolReport, Timestamp, WorkerId};
+use domain::{
+    AgentName, AgentWork, Clock, Durations, ExecutionMode, Namespace, PoolPhase, PoolReport, Timestamp, WorkerId,
+};
 
 /// A worker that was silent for longer counts as gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -94,7 +96,8 @@ impl Pools {
     pub fn workers(&self, mode: ExecutionMode) -> Vec<Worker> {
         let now = self.clock.monotonic();
         let heard = self.lock();
-        let alive = heard.reports.values().filter(|(at, report)| report.mode == mode && now.saturating_sub(*at) < SILENCE);
+        let alive =
+            heard.reports.values().filter(|(at, report)| report.mode == mode && now.saturating_sub(*at) < SILENCE);
         let mut workers: Vec<Worker> =
             alive.map(|(at, report)| Worker { report: report.clone(), silent: now.saturating_sub(*at) }).collect();
         drop(heard);

@@ -25,10 +25,13 @@ impl ServersOfPools {
         let elsewhere = |reason: String| ApproveError::Elsewhere { reason };
         let body = serde_json::to_vec(asked).map_err(|error| elsewhere(error.to_string()))?;
         let answer = self.requests.request(SUBJECT, body.into(), PATIENCE).await.map_err(|error| match error {
-            BusError::NoResponder { .. } => elsewhere("no pool runs that could say which tool servers there are".to_owned()),
+            BusError::NoResponder { .. } => {
+                elsewhere("no pool runs that could say which tool servers there are".to_owned())
+            }
             error => elsewhere(format!("no pool could be asked for its tool servers: {error}")),
         })?;
-        let answered: ServersAnswered = serde_json::from_slice(&answer).map_err(|error| elsewhere(error.to_string()))?;
+        let answered: ServersAnswered =
+            serde_json::from_slice(&answer).map_err(|error| elsewhere(error.to_string()))?;
         answered.servers()
     }
 }

@@ -38,9 +38,10 @@ pub(crate) async fn pool_stats(State(app): State<App>, caller: Caller) -> Result
         let (durations, rate_per_second) = recent(&workers);
         let sum = |count: fn(&Worker) -> u64| workers.iter().map(count).sum();
         let depth = app.queue.depth(mode) as u64;
-        let waiting = stats.active.iter().filter(|(agent, status, _)| {
-            *status == TaskStatus::Waiting && modes.get(agent) == Some(&mode)
-        });
+        let waiting = stats
+            .active
+            .iter()
+            .filter(|(agent, status, _)| *status == TaskStatus::Waiting && modes.get(agent) == Some(&mode));
         PoolView {
             execution_mode: mode,
             queued: stats.queued.get(&mode).copied().unwrap_or(0),

@@ -3,17 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[cfg(feature = "program")]
-#[path = "../../../support/backends.rs"]
-mod backends;
-#[cfg(feature = "program")]
-#[path = "../../../support/process.rs"]
-mod process;
-#[cfg(feature = "program")]
-mod program;
 mod agents;
 mod approvals;
 mod artifacts;
+#[cfg(feature = "program")]
+#[path = "../../../support/backends.rs"]
+mod backends;
 mod background;
 mod budgets;
 mod hints;
@@ -21,6 +16,11 @@ mod hostile;
 mod limits;
 mod openapi;
 mod platform;
+#[cfg(feature = "program")]
+#[path = "../../../support/process.rs"]
+mod process;
+#[cfg(feature = "program")]
+mod program;
 mod raw_events;
 mod streams;
 mod submit;

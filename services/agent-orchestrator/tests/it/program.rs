@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{AgentSpec, Durations, Event, EventBody, ExecutionMode, Ids as _, Namespace, PoolPhase, PoolReport, SystemIds, WorkerId};
+use domain::{
+    AgentSpec, Durations, Event, EventBody, ExecutionMode, Ids as _, Namespace, PoolPhase, PoolReport, SystemIds,
+    WorkerId,
+};
 use serde_json::json;
 use state::agents::Agents;
 
 use crate::backends::Backends;
-use crate::process::{assert_settings_are_documented, Process, finish, free_address};
+use crate::process::{Process, assert_settings_are_documented, finish, free_address};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_agent-orchestrator");
 
@@ -89,11 +92,18 @@ async fn it_records_tasks_over_nats_and_shows_the_pools_that_tell_of_themselves(
     let address = free_address();
     let settings = backends.with(&[("ORCHESTRATOR_ADDRESS", &address)]);
     let process = Process::start(BINARY, &address, &settings, &backends.dir.path().join("log")).await;
-    process.until("/health/ready", |_, checks| checks["rabbitmq"]["status"] == "up" && checks["state"]["status"] == "up").await;
+    process
+        .until("/health/ready", |_, checks| checks["rabbitmq"]["status"] == "up" && checks["state"]["status"] == "up")
+        .await;
     assert_eq!(finish(BINARY, &["healthcheck"], &settings).0, Some(0));
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let submitted = http.post(process.url("/tasks")).json(&json!({ "agent": "writer", "input": { "prompt": "hello" } })).send().await.unwrap();
+    let submitted = http
+        .post(process.url("/tasks"))
+        .json(&json!({ "agent": "writer", "input": { "prompt": "hello" } }))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(submitted.status().as_u16(), 202);
     let told = process.until("/metrics/pool-stats", |_, stats| stats["pools"][0]["queue_depth"] == 1).await;
     assert_eq!(told["tasks"]["queued"], 1);
@@ -114,7 +124,10 @@ async fn it_records_tasks_over_nats_and_shows_the_pools_that_tell_of_themselves(
         })
         .await;
     let pool = of_mode(&stats);
-    assert_eq!((&pool["capacity"], &pool["running"], &pool["done"], &pool["failed"]), (&json!(16), &json!(3), &json!(7), &json!(1)));
+    assert_eq!(
+        (&pool["capacity"], &pool["running"], &pool["done"], &pool["failed"]),
+        (&json!(16), &json!(3), &json!(7), &json!(1))
+    );
     assert_eq!(pool["rate_per_second"], 0.1);
     assert!((88..=113).contains(&pool["p50_ms"].as_u64().unwrap()), "{pool}");
     publish(PoolReport { phase: PoolPhase::Stopped, ..running });

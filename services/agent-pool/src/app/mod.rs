@@ -5,7 +5,7 @@ mod report;
 mod runs;
 mod worker;
 
-pub use runs::RunCounts;
 pub(crate) use report::Identity;
+pub use runs::RunCounts;
 pub(crate) use runs::Runs;
 pub(crate) use worker::Worker;

@@ -134,7 +134,8 @@ mod tests {
         recent.begin(lease(2), whose("b"), at(0));
         recent.end(lease(2), RunEnd::Failed, Duration::from_millis(20), at(1));
         let agents = recent.agents(at(2));
-        let told: Vec<_> = agents.iter().map(|work| (work.agent.as_str(), work.running, work.well, work.badly)).collect();
+        let told: Vec<_> =
+            agents.iter().map(|work| (work.agent.as_str(), work.running, work.well, work.badly)).collect();
         assert_eq!(told, [("a", 1, 0, 0), ("b", 0, 0, 1)]);
         assert_eq!(agents[1].last_seen, at(1));
         let later = recent.agents(at(90));

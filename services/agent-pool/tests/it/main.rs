@@ -1,4 +1,13 @@
-//! A whole pool against the embedded record and bus.
+//! A whole pool against the embedded record and bus, and the program on real ones.
+
+#[cfg(feature = "program")]
+#[path = "../../../support/backends.rs"]
+mod backends;
+#[cfg(feature = "program")]
+#[path = "../../../support/process.rs"]
+mod process;
+#[cfg(feature = "program")]
+mod program;
 
 use std::sync::Arc;
 use std::time::Duration;

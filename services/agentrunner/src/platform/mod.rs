@@ -134,11 +134,8 @@ async fn start_services(
     pool: &Lifecycle,
 ) -> Result<BTreeMap<String, String>, CommandError> {
     let mut urls = BTreeMap::new();
-    let states = state_manager::Deps {
-        state: ports.state.clone(),
-        clock: ports.clock.clone(),
-        probes: ports.probes.clone(),
-    };
+    let states =
+        state_manager::Deps { state: ports.state.clone(), clock: ports.clock.clone(), probes: ports.probes.clone() };
     let at = state_manager::start(settings.states.clone(), states, services.clone()).await.map_err(refused)?;
     urls.insert("state-manager".to_owned(), url(at.http));
 

@@ -224,11 +224,7 @@ impl Reconciler {
         Ok(contended)
     }
 
-    async fn change_owners(
-        &self,
-        add: &BTreeMap<AgentName, String>,
-        remove: &[AgentName],
-    ) -> Result<(), StateError> {
+    async fn change_owners(&self, add: &BTreeMap<AgentName, String>, remove: &[AgentName]) -> Result<(), StateError> {
         Owners::change(self.state.as_ref(), &self.namespace, self.clock.as_ref(), add, remove).await
     }
 

@@ -1,17 +1,17 @@
 //! The config service as its users meet it: through its folder and its REST API, with the real record behind it.
 
+mod api;
 #[cfg(feature = "program")]
 #[path = "../../../support/backends.rs"]
 mod backends;
+mod copies;
+mod examples;
+mod hostile;
+mod house;
 #[cfg(feature = "program")]
 #[path = "../../../support/process.rs"]
 mod process;
 #[cfg(feature = "program")]
 mod program;
-mod api;
-mod copies;
-mod examples;
-mod hostile;
-mod house;
 mod reload;
 mod restart;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use domain::{AgentName, Namespace};
+use bus::Received;
+use domain::{AgentName, EventBody, Namespace};
+use futures::StreamExt as _;
 use state::agents::Agents;
 
 use crate::backends::Backends;
-use crate::process::{assert_settings_are_documented, Process, finish, free_address};
+use crate::process::{PATIENCE, Process, assert_settings_are_documented, finish, free_address};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_config-service");
 
@@ -49,6 +51,7 @@ async fn it_publishes_what_is_in_its_folder_into_a_record_over_nats() {
     let folder = backends.dir.path().join("agents");
     std::fs::create_dir(&folder).expect("a folder");
     std::fs::write(folder.join("writer.yml"), "name: writer\n").expect("a file");
+    let mut events = backends.messages.events.subscribe_lifecycle().await.expect("events");
     let address = free_address();
     let settings =
         backends.with(&[("CONFIG_SERVICE_ADDRESS", &address), ("AGENT_CONFIG_DIR", folder.to_str().expect("plain"))]);
@@ -59,5 +62,15 @@ async fn it_publishes_what_is_in_its_folder_into_a_record_over_nats() {
     let name = AgentName::new("writer").expect("a name");
     let active = agents.active_now(&Namespace::default(), &name).await.expect("the record answers");
     assert_eq!(active.map(|version| version.version), Some(1));
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(Received::Event(event)) = events.next().await
+                && let EventBody::AgentUpdated { version, .. } = event.body
+            {
+                return version;
+            }
+        }
+    });
+    assert_eq!(told.await, Ok(1));
     assert_eq!(process.stop().await, Some(0));
 }

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene fails")]
 
+mod operations;
 #[cfg(feature = "program")]
 #[path = "../../../support/process.rs"]
 mod process;
 #[cfg(feature = "program")]
 mod program;
-mod operations;
 mod service;
 mod values;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::process::{assert_settings_are_documented, Process, finish, free_address, parts};
+use crate::process::{Process, assert_settings_are_documented, finish, free_address, parts};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_state-manager");
 
@@ -24,7 +24,8 @@ fn its_settings_are_printed_without_secrets() {
     let dir = tempdir().unwrap();
     let secret = dir.path().join("password");
     std::fs::write(&secret, "canary-1\n").unwrap();
-    let settings = [("POSTGRES_PASSWORD_FILE", secret.to_str().unwrap()), ("NATS_USER", "me"), ("NATS_PASSWORD", "canary-2")];
+    let settings =
+        [("POSTGRES_PASSWORD_FILE", secret.to_str().unwrap()), ("NATS_USER", "me"), ("NATS_PASSWORD", "canary-2")];
     let (code, stdout, stderr) = finish(BINARY, &["--print-config"], &settings);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("postgres_password = \"***\"") && stdout.contains("nats_user = \"me\""), "{stdout}");
