@@ -99,7 +99,9 @@ pub(crate) async fn standings(
 ) -> Written<Vec<Standing>> {
     let mut standings = vec![Standing::default(); accounts.len()];
     let mut named = Named::default();
-    accounts.iter().for_each(|account| named.push(account, at));
+    for account in accounts {
+        named.push(account, at);
+    }
     let query = sqlx::query(FIND).bind(namespace.as_str()).bind(named.spans).bind(named.begins).bind(named.names);
     for row in query.fetch_all(conn).await? {
         let place: i64 = row.try_get(0)?;

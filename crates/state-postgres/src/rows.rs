@@ -118,6 +118,7 @@ pub(crate) fn usage(row: &PgRow, at: [usize; 7]) -> Written<Usage> {
 
 /// What decides a task's next change of status.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 pub(crate) struct Head {
     pub(crate) key: i64,
     pub(crate) id: TaskId,

@@ -46,6 +46,7 @@ impl<'a> StepRows<'a> {
 
 /// A task that a writer holds, with what decides whether its write is plain. Its row is locked.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 pub(super) struct Owned {
     pub(super) key: i64,
     pub(super) epoch: u32,
