@@ -7,7 +7,6 @@
 //! | `remote` | the record of another process | all others |
 //! | `nats` | events and requests between processes | everybody |
 //! | `queue` | the work queue between processes | orchestrator, pools |
-//! | `cache` | what may be forgotten | pools |
 //! | `models`, `tools`, `files` | models, tools, files of tasks | pools, and the orchestrator to show them |
 //!
 //! What speaks with a backend is made without waiting for it: nothing here fails because a server is down. Whether it
