@@ -64,8 +64,12 @@ mod tests {
     #[test]
     fn one_acknowledgement_stands_for_all_before_the_first_in_use() {
         let mut ledger = Ledger::default();
-        (1..=6).for_each(|tag| ledger.received(tag));
-        [1, 2, 3, 5].into_iter().for_each(|tag| ledger.done(tag));
+        for tag in 1..=6 {
+            ledger.received(tag);
+        }
+        for tag in [1, 2, 3, 5] {
+            ledger.done(tag);
+        }
         assert_eq!(ledger.acks(), [Ack { tag: 3, multiple: true }, Ack { tag: 5, multiple: false }]);
         assert_eq!(ledger.acks(), []);
         ledger.done(4);

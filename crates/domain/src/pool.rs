@@ -149,7 +149,9 @@ mod tests {
 
     fn of(millis: &[u64]) -> Durations {
         let mut durations = Durations::default();
-        millis.iter().for_each(|millis| durations.add(Duration::from_millis(*millis)));
+        for millis in millis {
+            durations.add(Duration::from_millis(*millis));
+        }
         durations
     }
 

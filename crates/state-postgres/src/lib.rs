@@ -69,6 +69,7 @@ impl PostgresState {
     /// in order, every call fails with `StateError::Unavailable`, which says why.
     ///
     /// Must be called in a Tokio runtime, where it keeps tasks running until `close`, or until it is dropped.
+    #[expect(clippy::needless_pass_by_value, reason = "the clock is shared with the lanes, as with every other store")]
     pub fn open(options: PostgresOptions, clock: Arc<dyn Clock>) -> Arc<Self> {
         let threshold = options.compression_threshold;
         let pools = Arc::new(Pools::new(&options));

@@ -54,7 +54,7 @@ async fn measure() {
             append(state, lease, seq, now).await;
             seq += 1;
         }
-        println!("{what:45} {:8.1} us", micros(clock.monotonic() - started));
+        println!("{what:45} {:8.1} us", micros(clock.monotonic().saturating_sub(started)));
     }
     drop(serving);
 }
@@ -76,7 +76,8 @@ fn turn<T: Serialize + DeserializeOwned>(what: &str, value: &T) {
         black_box(serde_json::from_slice::<T>(black_box(&text)).expect("the value"));
     }
     let read = clock.monotonic();
-    let (write_us, read_us, bytes) = (micros(written - started), micros(read - written), text.len());
+    let (write_us, read_us, bytes) =
+        (micros(written.saturating_sub(started)), micros(read.saturating_sub(written)), text.len());
     println!("{what:45} {write_us:8.1} us to write, {read_us:8.1} us to read, {bytes} bytes");
 }
 

@@ -11,7 +11,9 @@ use common::http::StartError;
 use common::lifecycle::{Exit, Lifecycle};
 use common::program::{ProcessSettings, Program, ProgramSettings};
 use connect::models::{ModelSettings, discover};
-use connect::platform::{self, FileSettings, LimitSettings, NatsSettings, RabbitmqSettings, ToolSettings};
+use connect::platform::{
+    self, FileSettings, LimitSettings, NatsSettings, RabbitmqSettings, RedisSettings, ToolSettings,
+};
 use domain::{SystemClock, SystemIds};
 use state::agents::Agents;
 use tools::servers::ToolServers as _;
@@ -19,7 +21,7 @@ use tools::servers::ToolServers as _;
 const PROGRAM: Program = Program {
     name: "agent-pool",
     version: env!("CARGO_PKG_VERSION"),
-    prefixes: &["AGENT_POOL_", "AGENT_RENEW_", "AGENT_EGRESS_", "NATS_", "RABBITMQ_"],
+    prefixes: &["AGENT_POOL_", "AGENT_RENEW_", "AGENT_EGRESS_", "NATS_", "RABBITMQ_", "REDIS_"],
     commands: &[],
 };
 
@@ -31,6 +33,7 @@ struct Settings {
     service: Config,
     nats: NatsSettings,
     rabbitmq: RabbitmqSettings,
+    redis: RedisSettings,
     files: FileSettings,
     limits: LimitSettings,
     models: ModelSettings,
@@ -44,6 +47,7 @@ impl ProgramSettings for Settings {
             service: parts.take(),
             nats: parts.take(),
             rabbitmq: parts.take(),
+            redis: parts.take(),
             files: parts.take(),
             limits: parts.take(),
             models: parts.take(),
@@ -83,10 +87,16 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> Result<Exit, StartEr
     let messages = messages.map_err(|error| StartError::prepare(PROGRAM.name, &error))?;
     let (state, record) = platform::remote_record(&messages);
     let queue = platform::queue(&settings.rabbitmq, PROGRAM.name, true);
+    let shared = platform::cache(&settings.redis).map_err(|error| StartError::prepare(PROGRAM.name, &error))?;
     let models = discover(&settings.models).await;
+    if let Some(shared) = &shared {
+        models.models.share_rates(Arc::clone(&shared.cache));
+    }
     lifecycle.spawn("models", models.watch.run(models.models.clone(), lifecycle.soft().clone()));
     let (toolkit, servers) = platform::tools(&settings.tools, &state, &(clock.clone() as _));
     lifecycle.spawn("tool servers", servers.clone().run(lifecycle.soft().clone()));
+    let mut probes = vec![record, messages.probe, queue.probe.clone(), servers.probe()];
+    probes.extend(shared.map(|shared| shared.probe));
     let deps = Deps {
         agents: Arc::new(Agents::new(Arc::clone(&state), clock.clone())),
         state: Arc::clone(&state),
@@ -101,7 +111,7 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> Result<Exit, StartEr
         prepared: servers.prepared().clone(),
         clock,
         ids: Arc::new(SystemIds),
-        probes: vec![record, messages.probe, queue.probe.clone(), servers.probe()],
+        probes,
     };
     agent_pool::start(settings.service, deps, &lifecycle).await?;
     let exit = lifecycle.wait(settings.process.agent_shutdown_timeout.0).await;

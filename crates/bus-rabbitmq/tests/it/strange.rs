@@ -58,7 +58,7 @@ async fn proxy(listener: TcpListener, broker: u16, mute: Arc<AtomicBool>) {
     while let Ok((client, _)) = listener.accept().await {
         let mute = Arc::clone(&mute);
         tokio::spawn(async move {
-            let server = TcpStream::connect(("127.0.0.1", broker)).await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", broker)).await.expect("the broker");
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = server.into_split();
             tokio::spawn(async move {

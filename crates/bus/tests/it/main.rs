@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
 async fn take(bus: &InprocBus, mode: ExecutionMode) -> ReadyTask {
-    let delivery = bus.next(mode).await.unwrap();
+    let delivery = bus.next(mode).await.expect("a delivery");
     let task = delivery.task;
     delivery.done();
     task

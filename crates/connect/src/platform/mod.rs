@@ -5,6 +5,7 @@
 //! | PostgreSQL | the record | state-manager |
 //! | NATS | calls of the record, events | everybody |
 //! | RabbitMQ | announcements of ready tasks | orchestrator, pools |
+//! | Redis | what may be forgotten: rates of models | pools |
 
 #[cfg(feature = "files")]
 mod files;
@@ -14,6 +15,8 @@ mod nats;
 mod postgres;
 #[cfg(feature = "queue")]
 mod rabbitmq;
+#[cfg(feature = "cache")]
+mod redis;
 #[cfg(feature = "remote")]
 mod remote;
 mod settings;
@@ -30,6 +33,8 @@ pub use nats::{Messages, NatsSettings, messages};
 pub use postgres::{Durability, PostgresSettings, migrate, record};
 #[cfg(feature = "queue")]
 pub use rabbitmq::{Queue, RabbitmqSettings, queue};
+#[cfg(feature = "cache")]
+pub use redis::{Forgettable, RedisSettings, cache};
 #[cfg(feature = "remote")]
 pub use remote::{remote_record, serve_record};
 pub use settings::LimitSettings;

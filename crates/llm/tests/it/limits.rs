@@ -117,10 +117,10 @@ async fn tokens_keep_to_their_rate_by_what_was_really_used() {
 }
 
 /// Two processes, as far as they know: what they share is the cache.
-fn pair(a: &Arc<Node>, settings: NodeSettings, cache: Arc<dyn Cache>) -> [Models; 2] {
+fn pair(a: &Arc<Node>, settings: &NodeSettings, cache: &Arc<dyn Cache>) -> [Models; 2] {
     let process = || {
         let models = Models::new(catalogue(&[("a", a, settings.clone())]));
-        models.share_rates(Arc::clone(&cache));
+        models.share_rates(Arc::clone(cache));
         models
     };
     [process(), process()]
@@ -134,7 +134,7 @@ async fn processes_that_share_a_cache_keep_to_one_rate_together() {
         (NodeLimits { tokens_per_minute: Some(6_000), ..NodeLimits::default() }, 32),
         (NodeLimits { requests_per_minute: Some(6_000), tokens_per_minute: Some(6_000), ..NodeLimits::default() }, 32),
     ] {
-        let pair = pair(&a, limits(node_limits), Arc::new(Memory::default()));
+        let pair = pair(&a, &limits(node_limits), &(Arc::new(Memory::default()) as _));
         let (before, begun) = (a.count(), Instant::now());
         while begun.elapsed() < Duration::from_secs(120) {
             for models in &pair {
@@ -156,7 +156,7 @@ async fn a_call_goes_to_the_other_node_when_all_processes_together_have_used_up_
     let pooled = catalogue(&[("a", &a, settings()), ("b", &b, settings())]);
     for _ in 0..2 {
         let models = Models::new(pooled.clone());
-        models.share_rates(Arc::clone(&cache));
+        models.share_rates(Arc::clone(cache));
         ask(&models, "pool").await.unwrap();
     }
     assert_eq!((a.count(), b.count()), (1, 1));

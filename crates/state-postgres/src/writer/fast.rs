@@ -231,7 +231,9 @@ impl Lane {
                 };
                 metrics::counter!("state_retries_total", "reason" => reason).increment(1);
                 tracing::debug!(error = %fault.into_error(), "a fast batch goes the long way");
-                batch.into_iter().for_each(|job| job.hand_over(&self.full, again));
+                for job in batch {
+                    job.hand_over(&self.full, again);
+                }
             }
         }
     }

@@ -198,13 +198,19 @@ impl Lane {
         let mut rest = vec![batch.into_iter().map(|(job, _)| job).collect::<Vec<_>>()];
         while let Some(mut batch) = rest.pop() {
             match self.persist(&mut batch, &mut again).await {
-                Ok(()) => batch.into_iter().for_each(|job| job.answer(None)),
+                Ok(()) => {
+                    for job in batch {
+                        job.answer(None);
+                    }
+                }
                 // Nobody can say which of them was to blame: the others must not fail with it.
                 Err(Failed::Refused(_) | Failed::Contended(_)) if batch.len() > 1 => {
                     rest.extend(batch.into_iter().rev().map(|job| vec![job]));
                 }
                 Err(Failed::Refused(error) | Failed::Contended(error)) => {
-                    batch.into_iter().for_each(|job| job.answer(Some(error.clone())));
+                    for job in batch {
+                        job.answer(Some(error.clone()));
+                    }
                 }
                 Err(Failed::Unreachable(error)) => {
                     // Whoever waits has waited long enough.

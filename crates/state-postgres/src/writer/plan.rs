@@ -172,7 +172,9 @@ impl<'a> Plan<'a> {
         std::mem::take(&mut self.steps).insert(conn).await?;
         sets::forget_losses(conn, std::mem::take(&mut self.losses)).await?;
         sets::write_ends(conn, &self.ends).await?;
-        self.ends.iter().for_each(|_| failpoint::hit("C17"));
+        for _ in &self.ends {
+            failpoint::hit("C17");
+        }
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The record over requests: what goes wrong on the way, and what never does.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod bounds;
 mod deadlines;
 mod golden;

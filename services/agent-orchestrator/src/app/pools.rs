@@ -155,7 +155,9 @@ impl Judge {
 /// How long the recent runs of workers took together, and how many ended in a second.
 pub fn recent(workers: &[Worker]) -> (Durations, f64) {
     let mut durations = Durations::default();
-    workers.iter().for_each(|worker| durations.merge(&worker.report.recent));
+    for worker in workers {
+        durations.merge(&worker.report.recent);
+    }
     (durations, workers.iter().fold(0.0, |sum, worker| sum + rate(&worker.report)))
 }
 

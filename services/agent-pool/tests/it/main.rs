@@ -1,5 +1,7 @@
 //! A whole pool against the embedded record and bus, and the program on real ones.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[cfg(feature = "program")]
 #[path = "../../../support/backends.rs"]
 mod backends;
