@@ -156,7 +156,7 @@ async fn a_call_goes_to_the_other_node_when_all_processes_together_have_used_up_
     let pooled = catalogue(&[("a", &a, settings()), ("b", &b, settings())]);
     for _ in 0..2 {
         let models = Models::new(pooled.clone());
-        models.share_rates(Arc::clone(cache));
+        models.share_rates(Arc::clone(&cache));
         ask(&models, "pool").await.unwrap();
     }
     assert_eq!((a.count(), b.count()), (1, 1));

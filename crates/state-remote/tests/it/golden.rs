@@ -140,8 +140,11 @@ fn covers(value: &Value, expected: &Value) -> bool {
 struct Replay {
     /// With a field in every object that we do not know.
     newer: bool,
-    answers: Mutex<VecDeque<(String, Vec<u8>, Vec<u8>)>>,
+    answers: Mutex<VecDeque<Recorded>>,
 }
+
+/// The subject, the request and the answer.
+type Recorded = (String, Vec<u8>, Vec<u8>);
 
 #[async_trait]
 impl Requests for Replay {

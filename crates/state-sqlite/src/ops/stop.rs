@@ -41,11 +41,8 @@ impl Write for RetryTask {
 
     fn apply(self, tx: &Tx<'_>) -> Written<Transition> {
         let head = tx.head_in(&self.namespace, self.task)?;
-        let conflict = |reason: &'static str| StateError::Conflict {
-            task: self.task,
-            status: head.status,
-            reason: reason.into(),
-        };
+        let conflict =
+            |reason: &'static str| StateError::Conflict { task: self.task, status: head.status, reason: reason.into() };
         if !matches!(head.status, TaskStatus::Failed | TaskStatus::Cancelled) {
             return Err(conflict("only a failed or cancelled task can be retried").into());
         }

@@ -149,7 +149,13 @@ impl World {
     }
 
     pub(crate) async fn status(&self, server: &str) -> ServerStatus {
-        self.tools.list().await.expect("a list").into_iter().find(|status| status.name == server).expect("a declared server")
+        self.tools
+            .list()
+            .await
+            .expect("a list")
+            .into_iter()
+            .find(|status| status.name == server)
+            .expect("a declared server")
     }
 
     pub(crate) async fn state(&self, tool: &str) -> Option<ToolState> {

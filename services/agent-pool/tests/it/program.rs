@@ -7,8 +7,8 @@ use bus::Received;
 use common::config::{LoadOptions, load};
 use connect::platform::{self, RabbitmqSettings};
 use domain::{
-    AgentName, AgentSpec, Clock as _, EventBody, ExecutionMode, Ids as _, Namespace, NewTask, PoolPhase, ReadyTask,
-    SystemIds, TaskId, TaskInput, TaskStatus,
+    AgentName, AgentSpec, EventBody, ExecutionMode, Ids as _, Namespace, NewTask, PoolPhase, ReadyTask, SystemIds,
+    TaskId, TaskInput, TaskStatus,
 };
 use futures::StreamExt as _;
 use serde_json::json;
