@@ -5,7 +5,6 @@ use std::time::Duration;
 use testkit::cutting_proxy::{Cut, CuttingProxy, Says};
 use testkit::servers::query;
 
-use crate::backends::OwnServers;
 use crate::run::Run;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,12 +22,12 @@ async fn f19_postgres_is_killed_and_comes_back_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f19_single_connections_of_the_record_are_ended() {
-    let mut run = Run::start().await;
+    let mut run = Run::start_shared(1).await;
     run.until_busy().await;
     let url = run.record_url();
     for _ in 0..10 {
-        let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'state-manager' \
-                     ORDER BY random() LIMIT 2";
+        let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2";
         query(&url, ended).expect("connections can be ended");
         run.for_a_while(Duration::from_millis(100)).await;
     }
@@ -57,7 +56,7 @@ async fn f20_others_use_up_all_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f21_the_table_of_tasks_is_locked_for_ten_seconds() {
-    let mut run = Run::start().await;
+    let mut run = Run::start_shared(1).await;
     run.until_busy().await;
     let url = run.record_url();
     let locked = tokio::task::spawn_blocking(move || {
@@ -79,10 +78,9 @@ async fn f22_commits_are_cut_off_when_the_server_has_them() {
 }
 
 async fn cut_commits(cut: Cut) {
-    let (servers, mut backends) = OwnServers::start().await;
-    let proxy = CuttingProxy::start(backends.postgres).await.expect("the proxy starts");
-    backends.postgres = proxy.port();
-    let mut run = Run::prepare(servers, backends).await;
+    let postgres = testkit::servers::postgres().await.port();
+    let proxy = CuttingProxy::start(postgres).await.expect("the proxy starts");
+    let mut run = Run::prepare_shared(|backends| backends.postgres = proxy.port()).await;
     run.platform = run.house.start(1).await;
     for _ in 0..6 {
         proxy.cut_at(Says::Client, b"COMMIT", cut, 1);

@@ -64,10 +64,9 @@ async fn f10_rabbitmq_nats_and_redis_forget_everything_while_tasks_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f12_confirmations_of_the_broker_are_lost() {
-    let (servers, mut backends) = OwnServers::start().await;
-    let proxy = CuttingProxy::start(backends.rabbitmq).await.expect("the proxy starts");
-    backends.rabbitmq = proxy.port();
-    let mut run = Run::prepare(servers, backends).await;
+    let rabbitmq = testkit::servers::rabbitmq().await.port();
+    let proxy = CuttingProxy::start(rabbitmq).await.expect("the proxy starts");
+    let mut run = Run::prepare_shared(|backends| backends.rabbitmq = proxy.port()).await;
     run.platform = run.house.start(1).await;
     proxy.cut_at(Says::Server, CONFIRM, Cut::Before, 5);
     run.finish().await;

@@ -117,8 +117,11 @@ impl Platform {
     /// The last words of everybody, for the message of a failure.
     pub(crate) fn logs(&self) -> String {
         let tail = |text: String| text[text.floor_char_boundary(text.len().saturating_sub(6_000))..].to_owned();
-        let each = self.services.iter();
-        each.map(|((role, copy), service)| format!("== {} {copy}\n{}", role.program(), tail(service.log()))).collect()
+        let mut logs = String::new();
+        for ((role, copy), service) in &self.services {
+            logs.extend(["== ", role.program(), " ", &copy.to_string(), "\n", &tail(service.log())]);
+        }
+        logs
     }
 
     /// Stops all in order, the record last; each exits with 0.

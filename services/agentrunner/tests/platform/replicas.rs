@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use testkit::servers::query;
+use tokio::time::Instant;
 
-use crate::backends::OwnServers;
 use crate::client::Load;
+use crate::matrix::DRAIN;
 use crate::run::Run;
 use crate::service::Role;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f45_two_of_every_service_share_the_work_and_one_of_each_may_die() {
-    let (servers, backends) = OwnServers::start().await;
-    let mut run = Run::prepare(servers, backends).await;
-    run.platform = run.house.start(2).await;
+    let mut run = Run::start_shared(2).await;
     run.until_busy().await;
     for role in Role::ALL {
         let service = run.platform.services.get_mut(&(role, 1)).expect("it was started");
@@ -29,30 +29,83 @@ async fn f45_two_of_every_service_share_the_work_and_one_of_each_may_die() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f05_a_pool_that_slept_longer_than_its_leases_writes_nothing_and_takes_new_work() {
-    let mut run = Run::start().await;
-    let url = run.platform.urls()[0].clone();
-    for _ in 0..3 {
-        let slow = json!({ "agent": "slow", "prompt": "slowly" });
-        run.client.http.post(format!("{url}/tasks")).json(&slow).send().await.expect("it is accepted");
-    }
-    run.until_busy().await;
-    let zombie = (Role::Pool, 0);
-    for round in 0..3 {
+    let mut run = Run::start_shared(1).await;
+    let (zombie, other) = ((Role::Pool, 0), (Role::Pool, 1));
+    for round in 0..2 {
+        // Words that take longer than a lease: the sleeper wakes up in the middle of an answer.
+        let held = run_slowly(&mut run, 3).await;
         run.platform.services[&zombie].signal(Signal::STOP);
-        let other = run.house.spawn((Role::Pool, 1), &[]);
-        run.platform.services.insert((Role::Pool, 1), other);
-        run.for_a_while(Duration::from_secs(6)).await;
-        run.platform.services[&zombie].signal(Signal::CONT);
-        run.client.add(Load { keyed: 2, once: 2, approved: 0, asker: 0 });
-        run.for_a_while(Duration::from_secs(1)).await;
-        let mut other = run.platform.services.remove(&(Role::Pool, 1)).expect("it runs");
-        other.signal(Signal::TERM);
-        assert_eq!(other.wait_exit().await.code(), Some(0), "round {round}: {}", other.log());
-        // What the other one leaves and what is new is the zombie's alone.
+        let successor = run.house.spawn(other, &[]);
+        run.platform.services.insert(other, successor);
         run.client.add(Load { keyed: 1, once: 1, approved: 0, asker: 0 });
-        run.for_a_while(Duration::from_millis(500)).await;
+        until_taken_over(&mut run, &held).await;
+        run.platform.services[&zombie].signal(Signal::CONT);
+        run.for_a_while(Duration::from_secs(1)).await;
+        let mut successor = run.platform.services.remove(&other).expect("it runs");
+        successor.signal(Signal::TERM);
+        assert_eq!(successor.wait_exit().await.code(), Some(0), "round {round}: {}", successor.log());
+        // What the other one leaves and what is new is the sleeper's alone.
+        run.client.add(Load { keyed: 1, once: 1, approved: 0, asker: 0 });
+        run.client.finish(&run.platform, DRAIN).await;
     }
-    let log = run.platform.services[&zombie].log();
-    assert!(log.contains("lease"), "the sleeper never noticed: {log}");
     run.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f05_a_pool_whose_renewals_never_leave_it_writes_nothing_after_its_leases() {
+    let mut run = Run::prepare_shared(|_| ()).await;
+    run.platform = run.house.spawn_all(1, |role| {
+        // It does not hear of its loss either: only the record can refuse what it writes.
+        if role == Role::Pool { vec![("FAILPOINT", "C20:skip:1000000")] } else { Vec::new() }
+    });
+    let held = run_slowly(&mut run, 2).await;
+    let other = (Role::Pool, 1);
+    let successor = run.house.spawn(other, &[]);
+    run.platform.services.insert(other, successor);
+    until_taken_over(&mut run, &held).await;
+    run.for_a_while(Duration::from_secs(3)).await;
+    let mut deaf = run.platform.services.remove(&(Role::Pool, 0)).expect("it runs");
+    assert!(deaf.exited().is_none(), "it ended: {}", deaf.log());
+    deaf.kill().await;
+    run.finish().await;
+}
+
+/// Submits tasks that take seconds, and waits until all of them are run. Returns their ids.
+async fn run_slowly(run: &mut Run<()>, count: usize) -> Vec<String> {
+    let url = run.platform.urls()[0].clone();
+    let deadline = Instant::now() + DRAIN;
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        run.client.round(std::slice::from_ref(&url)).await;
+        let body = json!({ "agent": "slow", "prompt": "slowly" });
+        let key = format!("slow-{}", run.client.tasks.len() + ids.len());
+        let sent = run.client.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(&body).send().await;
+        let view = match sent {
+            Ok(answer) if answer.status().is_success() => answer.json::<serde_json::Value>().await.ok(),
+            _ => None,
+        };
+        ids.extend(view.and_then(|view| Some(view["id"].as_str()?.to_owned())));
+        assert!(Instant::now() < deadline, "slow tasks are not accepted:\n{}", run.platform.logs());
+    }
+    until(run, &format!("SELECT count(*) = {count} FROM tasks WHERE id IN ({}) AND status = 1", list(&ids))).await;
+    ids
+}
+
+/// Waits until another worker has claimed what the sleeper held.
+async fn until_taken_over(run: &mut Run<()>, held: &[String]) {
+    until(run, &format!("SELECT count(*) = {} FROM tasks WHERE id IN ({}) AND epoch > 1", held.len(), list(held)))
+        .await;
+}
+
+fn list(ids: &[String]) -> String {
+    ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",")
+}
+
+async fn until(run: &mut Run<()>, question: &str) {
+    let deadline = Instant::now() + DRAIN;
+    let url = run.record_url();
+    while query(&url, question).expect("the record answers") != "t" {
+        run.for_a_while(Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "never: {question}\n{}", run.platform.logs());
+    }
 }

@@ -11,9 +11,9 @@ use crate::house::{House, Platform};
 use crate::matrix::{DRAIN, until_nothing_is_slow};
 use crate::verdict::{Allowed, Figures, check};
 
-/// A platform on servers of its own, with a client that has submitted nothing yet.
-pub(crate) struct Run {
-    pub(crate) servers: OwnServers,
+/// A platform with a client that has submitted nothing yet: on servers of its own, or on a part of those that all share.
+pub(crate) struct Run<S = OwnServers> {
+    pub(crate) servers: S,
     pub(crate) house: House,
     pub(crate) platform: Platform,
     pub(crate) client: Client,
@@ -32,8 +32,33 @@ impl Run {
 
     /// Starts nothing but the sink.
     pub(crate) async fn prepare(servers: OwnServers, backends: Backends) -> Self {
-        let sink = EffectSink::start(None).await.expect("the sink starts");
         let record = servers.postgres.port();
+        Self::on(servers, backends, record).await
+    }
+}
+
+impl Run<()> {
+    /// Starts `copies` of every service where no server is harmed, and waits until all can work.
+    pub(crate) async fn start_shared(copies: usize) -> Self {
+        let backends = Backends::shared().await;
+        let record = backends.postgres;
+        let mut run = Self::on((), backends, record).await;
+        run.platform = run.house.start(copies).await;
+        run
+    }
+
+    /// Starts nothing but the sink, on shared servers of which `change` may put something in front.
+    pub(crate) async fn prepare_shared(change: impl FnOnce(&mut Backends)) -> Self {
+        let mut backends = Backends::shared().await;
+        let record = backends.postgres;
+        change(&mut backends);
+        Self::on((), backends, record).await
+    }
+}
+
+impl<S> Run<S> {
+    async fn on(servers: S, backends: Backends, record: u16) -> Self {
+        let sink = EffectSink::start(None).await.expect("the sink starts");
         let house = House::new(backends, &sink.address().to_string());
         let client = Client::new(&house.http, Load::USUAL);
         Self { servers, house, platform: Platform::default(), client, sink, record }
