@@ -158,6 +158,7 @@ const AGENTS: &[(&str, &str)] = &[
     ),
     ("asker.yml", "name: asker\nmodel: scripted/asker\ntools: [ask]\n"),
     ("slow.yml", "name: slow\nmodel: scripted/slow\n"),
+    ("sleeper.yml", "name: sleeper\nmodel: scripted/sleeper\ntools: [wait]\n"),
 ];
 
 const SCRIPTS: &[(&str, &str)] = &[
@@ -177,6 +178,10 @@ const SCRIPTS: &[(&str, &str)] = &[
     (
         "asker.yml",
         "turns:\n  - text: May I?\n    tool_calls:\n      - {name: ask, arguments: {question: \"May I?\"}}\n  - text: \"You said: {{last_tool_result}}\"\n",
+    ),
+    (
+        "sleeper.yml",
+        "turns:\n  - text: Good night.\n    tool_calls:\n      - {name: wait, arguments: {for: 300ms}}\n  - text: Awake.\n",
     ),
     ("slow.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 500ms\n"),
 ];
