@@ -48,6 +48,8 @@ async fn f05_a_pool_that_slept_longer_than_its_leases_writes_nothing_and_takes_n
         run.client.add(Load { keyed: 1, once: 1, approved: 0, asker: 0 });
         run.client.finish(&run.platform, DRAIN).await;
     }
+    let log = run.platform.services[&zombie].log();
+    assert!(log.contains("lease lost"), "the sleeper never noticed: {log}");
     run.finish().await;
 }
 
@@ -63,10 +65,29 @@ async fn f05_a_pool_whose_renewals_never_leave_it_writes_nothing_after_its_lease
     let successor = run.house.spawn(other, &[]);
     run.platform.services.insert(other, successor);
     until_taken_over(&mut run, &held).await;
-    run.for_a_while(Duration::from_secs(3)).await;
+    run.for_a_while(Duration::from_secs(5)).await;
     let mut deaf = run.platform.services.remove(&(Role::Pool, 0)).expect("it runs");
     assert!(deaf.exited().is_none(), "it ended: {}", deaf.log());
+    assert!(deaf.log().contains("lease lost"), "nothing of it was refused: {}", deaf.log());
     deaf.kill().await;
+    run.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f45_a_copy_of_the_records_service_dies_with_a_renewal_and_no_lease_is_lost() {
+    let mut run = Run::start_shared(1).await;
+    let name = (Role::States, 1);
+    let mut copy = run.house.spawn(name, &[("FAILPOINT", "C20:kill:2")]);
+    assert!(copy.wait_ready(&run.house.http).await, "it ended: {}", copy.log());
+    run.platform.services.insert(name, copy);
+    // Which copy is asked is chance.
+    while run.platform.services.get_mut(&name).expect("it was started").exited().is_none() {
+        let held = run_slowly(&mut run, 3).await;
+        until(&mut run, &format!("SELECT count(*) = 0 FROM tasks WHERE id IN ({}) AND status < 3", list(&held))).await;
+    }
+    run.platform.services.remove(&name);
+    let lost = query(&run.record_url(), "SELECT count(*) FROM tasks WHERE agent = 'slow' AND epoch > 1");
+    assert_eq!(lost.expect("the record answers"), "0", "runs were lost with a copy: {}", run.platform.logs());
     run.finish().await;
 }
 
@@ -78,8 +99,7 @@ async fn run_slowly(run: &mut Run<()>, count: usize) -> Vec<String> {
     while ids.len() < count {
         run.client.round(std::slice::from_ref(&url)).await;
         let body = json!({ "agent": "slow", "prompt": "slowly" });
-        let key = format!("slow-{}", run.client.tasks.len() + ids.len());
-        let sent = run.client.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(&body).send().await;
+        let sent = run.client.http.post(format!("{url}/tasks")).json(&body).send().await;
         let view = match sent {
             Ok(answer) if answer.status().is_success() => answer.json::<serde_json::Value>().await.ok(),
             _ => None,

@@ -72,9 +72,9 @@ macro_rules! bugs {
 bugs! {
     a_claim_does_not_count_up_the_epoch: "BEFORE UPDATE ON tasks"
         does "IF OLD.epoch > 0 THEN NEW.epoch := OLD.epoch; END IF; RETURN NEW;", crash true,
-        found "not everything ended";
+        found "fell silent";
     a_step_is_written_under_an_old_epoch: "BEFORE INSERT ON steps"
-        does "IF NEW.place & 1048575 = 3 THEN NEW.epoch := NEW.epoch - 1; END IF; RETURN NEW;", crash true,
+        does "IF NEW.place & 1 = 0 AND NEW.epoch > 1 THEN NEW.epoch := NEW.epoch - 1; END IF; RETURN NEW;", crash false,
         found "after a later epoch had written";
     a_task_takes_an_epoch_that_it_never_had: "BEFORE INSERT ON steps"
         does "IF NEW.place & 1048575 = 3 THEN NEW.epoch := NEW.epoch + 7; END IF; RETURN NEW;", crash false,
