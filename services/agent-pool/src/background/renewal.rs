@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use state::StateError;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Worker;
@@ -27,9 +28,12 @@ pub(crate) async fn renew(worker: Arc<Worker>, interval: Duration, lease: Durati
         if failpoint::skip("C20") {
             continue;
         }
-        match worker.state.renew(worker.id, leases).await {
+        let asked_at = worker.clock.monotonic();
+        // An answer that died with a copy of the record's service must not outlast the lease: the next copy is asked in time.
+        let renewed = tokio::time::timeout(lease / 2, worker.state.renew(worker.id, leases)).await;
+        match renewed.unwrap_or_else(|_| Err(StateError::Unavailable("no answer within half a lease".to_owned()))) {
             Ok(renewed) => {
-                renewed_at = worker.clock.monotonic();
+                renewed_at = asked_at;
                 for lease in renewed.lost {
                     worker.runs.drop_lost(lease);
                 }
