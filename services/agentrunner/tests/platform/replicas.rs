@@ -82,7 +82,7 @@ async fn f45_a_copy_of_the_records_service_dies_with_a_renewal_and_no_lease_is_l
     run.platform.services.insert(name, copy);
     // Which copy is asked is chance.
     while run.platform.services.get_mut(&name).expect("it was started").exited().is_none() {
-        let held = run_slowly(&mut run, 3).await;
+        let held = submit_slow(&mut run, 3).await;
         until(&mut run, &format!("SELECT count(*) = 0 FROM tasks WHERE id IN ({}) AND status < 3", list(&held))).await;
     }
     run.platform.services.remove(&name);
@@ -93,21 +93,27 @@ async fn f45_a_copy_of_the_records_service_dies_with_a_renewal_and_no_lease_is_l
 
 /// Submits tasks that take seconds, and waits until all of them are run. Returns their ids.
 async fn run_slowly(run: &mut Run<()>, count: usize) -> Vec<String> {
+    let ids = submit_slow(run, count).await;
+    until(run, &format!("SELECT count(*) = {count} FROM tasks WHERE id IN ({}) AND status = 1", list(&ids))).await;
+    ids
+}
+
+async fn submit_slow(run: &mut Run<()>, count: usize) -> Vec<String> {
     let url = run.platform.urls()[0].clone();
+    run.client.submit_all(std::slice::from_ref(&url)).await;
     let deadline = Instant::now() + DRAIN;
     let mut ids = Vec::new();
     while ids.len() < count {
-        run.client.round(std::slice::from_ref(&url)).await;
         let body = json!({ "agent": "slow", "prompt": "slowly" });
-        let sent = run.client.http.post(format!("{url}/tasks")).json(&body).send().await;
-        let view = match sent {
+        let view = match run.client.http.post(format!("{url}/tasks")).json(&body).send().await {
             Ok(answer) if answer.status().is_success() => answer.json::<serde_json::Value>().await.ok(),
+            // Agents are read while the platform starts.
             _ => None,
         };
         ids.extend(view.and_then(|view| Some(view["id"].as_str()?.to_owned())));
         assert!(Instant::now() < deadline, "slow tasks are not accepted:\n{}", run.platform.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    until(run, &format!("SELECT count(*) = {count} FROM tasks WHERE id IN ({}) AND status = 1", list(&ids))).await;
     ids
 }
 
