@@ -41,6 +41,7 @@ impl Backends {
         let options = SqliteOptions::new(dir.path().join("data"));
         let state: Arc<dyn State> = SqliteState::open(options, Arc::clone(&clock)).expect("a record");
         let messages = platform::messages(&nats, "test").await.expect("the options are right");
+        connected(&messages).await;
         let stop = CancellationToken::new();
         let requests = Arc::clone(&messages.requests);
         tokio::spawn(platform::serve_record(requests, Arc::clone(&state), stop.clone()));
@@ -71,4 +72,15 @@ impl Drop for Backends {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Whoever subscribes before the connection is made is told that it may have missed something.
+async fn connected(messages: &Messages) {
+    let health = common::health::Health::of(std::slice::from_ref(&messages.probe));
+    let ready = async {
+        while !health.report().await.ready {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(crate::process::PATIENCE, ready).await.expect("NATS answers");
 }

@@ -44,7 +44,9 @@ async fn a_wrong_password_is_told_and_never_printed() {
 /// The rules of the user that the compose file has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_platform_s_user_may_do_what_the_cache_does() {
-    let rules = include_str!("../../../../infra/redis/users.acl").lines().next().expect("a user");
+    let rules =
+        include_str!("../../../../infra/redis/users.acl").lines().find(|line| line.starts_with("user agentrunner "));
+    let rules = rules.expect("the platform's user");
     let url = testkit::servers::redis().await.url();
     let client = deadpool_redis::redis::Client::open(url.as_str()).expect("a client");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
@@ -53,7 +55,9 @@ async fn the_platform_s_user_may_do_what_the_cache_does() {
     set_user.arg(rules.split(' ').skip(2).filter(|rule| !rule.starts_with('#')).collect::<Vec<_>>());
     let _: () = set_user.query_async(&mut connection).await.expect("a user");
     let (user, password) = (Some("platform".to_owned()), Some("a-password".to_owned()));
-    let cache = RedisCache::new(RedisOptions { user, password, ..options(&url) }).expect("a cache");
+    let cache =
+        RedisCache::new(RedisOptions { user, password, prefix: "agentrunner:test:".to_owned(), ..options(&url) })
+            .expect("a cache");
     cache.ready().await.expect("it may ask");
     cache.put(&key("a"), Bytes::from_static(b"x"), LONG).await.expect("it may write");
     assert!(cache.get(&key("a")).await.expect("it may read").is_some());
