@@ -5,8 +5,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use state::AccountView;
 
-use crate::codec::{corrupt, micros, timestamp};
 use crate::fault::Written;
+use state::codec::{corrupt, micros, timestamp};
 
 /// The most that a column counts: two of them, and a change, still fit into an integer.
 const MOST: u64 = 1 << 61;

@@ -26,10 +26,10 @@ use state::gates::{Candidate, Fact, Gates, Place};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
-use crate::codec::{self, Body, status_column};
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::HELD;
+use state::codec::{self, Body, status_column};
 
 /// How many facts the log keeps: a process that has missed more reads the tasks anew.
 const KEPT: i64 = 10_000;

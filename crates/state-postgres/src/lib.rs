@@ -11,7 +11,6 @@
 
 mod accounts;
 mod books;
-mod codec;
 mod fault;
 pub mod migrate;
 mod ops;
@@ -40,11 +39,11 @@ use state::{
 };
 
 use crate::books::SharedBooks;
-use crate::codec::Body;
 use crate::pool::{Attempts, Pools, within};
 use crate::ready::Readiness;
 use crate::tx::EncodedStep;
 use crate::writer::{FastJob, FastLanes, FullLane, Write};
+use state::codec::Body;
 
 pub use options::{Durability, PostgresOptions};
 

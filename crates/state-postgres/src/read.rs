@@ -8,9 +8,9 @@ use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 use state::{Page, StateStats, StateValue, TaskFilter};
 
-use crate::codec::{self, message_key, micros, status_column, timestamp};
 use crate::fault::Written;
 use crate::{rows, tx};
+use state::codec::{self, message_key, micros, status_column, timestamp};
 
 /// Finds a task.
 pub(crate) async fn task(conn: &mut PgConnection, namespace: &Namespace, id: TaskId) -> Written<Option<Task>> {

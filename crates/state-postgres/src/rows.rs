@@ -6,8 +6,8 @@ use sqlx::postgres::PgRow;
 use state::{StateError, StateValue};
 use uuid::Uuid;
 
-use crate::codec::{self, Body, corrupt, timestamp};
 use crate::fault::Written;
+use state::codec::{self, Body, corrupt, timestamp};
 
 macro_rules! task_columns {
     () => {

@@ -11,10 +11,10 @@ use sqlx::{PgConnection, Postgres, Row as _};
 use state::{StateError, Transition};
 
 use crate::books::Books;
-use crate::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 use crate::fault::{Fault, Written};
 use crate::ops::budget;
 use crate::rows::{self, Head, TaskRow};
+use state::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 
 /// `announced_at` of a queued task that must wait for an earlier one of its thread.
 pub(crate) const BLOCKED: i64 = i64::MAX;

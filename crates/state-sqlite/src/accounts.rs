@@ -4,8 +4,8 @@ use domain::{Amount, BudgetAccount, BudgetLevel, BudgetWindow, Dimension, Namesp
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use state::AccountView;
 
-use crate::codec::{corrupt, micros};
 use crate::fault::Written;
+use state::codec::{corrupt, micros};
 
 /// The most that a column counts: two of them, and a change, still fit into an integer.
 const MOST: u64 = 1 << 61;

@@ -11,7 +11,6 @@
 
 mod accounts;
 mod checkpoint;
-mod codec;
 mod fault;
 mod health;
 mod leases;
@@ -44,13 +43,13 @@ use state::{
 use tokio::sync::oneshot;
 
 use crate::checkpoint::Checkpoints;
-use crate::codec::Body;
 use crate::health::Health;
 use crate::leases::Leases;
 use crate::lock::DirectoryLock;
 use crate::read::Readers;
 use crate::tx::{EncodedStep, Tx};
 use crate::writer::{Job, Message, Write, Writer};
+use state::codec::Body;
 
 /// How the store is opened.
 #[derive(Debug, Clone)]

@@ -13,9 +13,9 @@ use serde_json::Value;
 use state::{Page, StateError, StateStats, StateValue, TaskFilter};
 use tokio::sync::Semaphore;
 
-use crate::codec::{self, message_key, micros, status_column, step_place, timestamp};
 use crate::fault::{Fault, Written, state_error};
 use crate::{rows, schema, tx};
+use state::codec::{self, message_key, micros, status_column, step_place, timestamp};
 
 /// The read connections.
 pub(crate) struct Readers {

@@ -6,12 +6,12 @@ use domain::{Failure, FailureKind, StepBody, TaskId, Terms, WorkerId};
 use rusqlite::params;
 use state::{StateError, Transition};
 
-use crate::codec::status_column;
 use crate::fault::Written;
 use crate::leases::{Held, Payer};
 use crate::ops::{budget, gates};
 use crate::rows::{self, Head};
 use crate::tx::{End, Tx};
+use state::codec::status_column;
 
 /// Losses without a step in between after which a task is taken for the cause.
 const MAX_LOSSES: u32 = 5;

@@ -6,8 +6,8 @@ use rusqlite::types::ValueRef;
 use state::{StateError, StateValue};
 use uuid::Uuid;
 
-use crate::codec::{self, Body, corrupt, timestamp};
 use crate::fault::{Fault, Written};
+use state::codec::{self, Body, corrupt, timestamp};
 
 macro_rules! task_columns {
     () => {

@@ -9,11 +9,11 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, para
 use serde_json::Value;
 use state::{StateError, Transition};
 
-use crate::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 use crate::fault::{Fault, Written};
 use crate::leases::Leases;
 use crate::ops::budget;
 use crate::rows::{self, Head, TaskRow};
+use state::codec::{Body, STEPS_MAX, corrupt, micros, status_column, step_place, step_seq};
 
 /// `announced_at` of a queued task that must wait for an earlier one of its thread.
 pub(crate) const BLOCKED: i64 = i64::MAX;

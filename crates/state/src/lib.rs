@@ -4,6 +4,8 @@
 //! All writes are durable when they are answered, unless a method says otherwise. All of them are safe to repeat.
 
 pub mod agents;
+#[cfg(feature = "codec")]
+pub mod codec;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;

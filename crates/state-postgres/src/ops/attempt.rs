@@ -6,10 +6,10 @@ use sqlx::Row as _;
 use state::{AttemptFailed, StateError, Transition};
 
 use super::append::{append, held};
-use crate::codec::{micros, step_place, stored_time};
 use crate::fault::Written;
 use crate::tx::{EncodedStep, End, Tx};
 use crate::writer::Write;
+use state::codec::{micros, step_place, stored_time};
 
 /// Counts a failed attempt and queues the task for the next one.
 pub(crate) struct FailAttempt {

@@ -12,11 +12,11 @@ use state::{Reserve, ReserveId, Reserved, StateError};
 
 use super::append::append;
 use crate::accounts::{self, Payer, Standing, amount, columns};
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::{EncodedStep, Tx};
 use crate::writer::Write;
+use state::codec::micros;
 
 /// For how long the accounts of an hour or a day are kept, from their beginning.
 const WINDOWS_KEPT: std::time::Duration = std::time::Duration::from_hours(8 * 24);

@@ -6,11 +6,11 @@ use sqlx::Row as _;
 use state::{Claim, Claimed, StateError};
 
 use super::gates;
-use crate::codec::{message_key, micros, step_place, stored_time};
 use crate::fault::Written;
 use crate::rows::{self, RawMessage, RawStep, TaskRow};
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{message_key, micros, step_place, stored_time};
 
 /// Claims one task.
 pub(crate) struct ClaimTask(pub(crate) Claim);

@@ -10,11 +10,11 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use state::{Due, Transition};
 
-use crate::codec::{corrupt, micros, timestamp};
 use crate::fault::Written;
 use crate::rows::Head;
 use crate::tx::{HELD, Tx};
 use crate::writer::Write;
+use state::codec::{corrupt, micros, timestamp};
 
 /// Wakes what is due, and hands out again what nobody seems to have announced.
 pub(crate) struct FindDue {

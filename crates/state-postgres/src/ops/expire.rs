@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use domain::{Failure, FailureKind, TaskStatus, Timestamp};
 use state::ExpireOutcome;
 
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::tx::{End, Tx};
 use crate::writer::Write;
+use state::codec::micros;
 
 /// Fails at most `limit` tasks; those that somebody has to do with just now are left for the next time.
 pub(crate) struct Expire {

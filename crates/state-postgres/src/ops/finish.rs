@@ -6,10 +6,10 @@ use sqlx::Row as _;
 use state::{Finish, Outcome, StateError, Transition};
 
 use super::append::append;
-use crate::codec::{Body, message_key, micros};
 use crate::fault::Written;
 use crate::tx::{EncodedStep, End, Tx};
 use crate::writer::Write;
+use state::codec::{Body, message_key, micros};
 
 /// Ends a task under a lease.
 pub(crate) struct FinishTask {

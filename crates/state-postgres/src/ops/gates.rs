@@ -4,10 +4,10 @@ use domain::{TaskId, Timestamp};
 use state::Transition;
 use state::gates::{Candidate, Woken};
 
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::rows::TaskRow;
 use crate::tx::{HELD, Tx};
+use state::codec::micros;
 
 /// Decides whether a task's gates let a worker have it; one that they do not is marked as held back.
 pub(super) async fn admit(tx: &mut Tx<'_>, row: &TaskRow, now: Timestamp) -> Written<bool> {

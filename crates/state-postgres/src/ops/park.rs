@@ -9,11 +9,11 @@ use state::{Park, StateError, Transition};
 use super::append::append;
 use super::signal::take_early;
 use super::submit::{NewRow, record};
-use crate::codec::{corrupt, micros, step_place};
 use crate::fault::Written;
 use crate::rows::Head;
 use crate::tx::{EncodedStep, End, Tx};
 use crate::writer::Write;
+use state::codec::{corrupt, micros, step_place};
 
 /// Parks a task under a lease.
 pub(crate) struct ParkTask {

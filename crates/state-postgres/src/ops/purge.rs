@@ -8,10 +8,10 @@ use sqlx::Row as _;
 use state::{Purged, Retention};
 
 use super::{artifacts, budget, gates};
-use crate::codec::{self, micros};
 use crate::fault::Written;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{self, micros};
 
 /// Deletes about `limit` rows: a family of tasks is deleted whole or not at all.
 pub(crate) struct Purge {

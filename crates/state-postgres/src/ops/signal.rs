@@ -5,11 +5,11 @@ use domain::{Namespace, Resolution, TaskId, TaskStatus};
 use sqlx::Row as _;
 use state::{Signal, StateError, Transition};
 
-use crate::codec::Body;
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::Body;
 
 /// Signals one task.
 pub(crate) struct SendSignal {

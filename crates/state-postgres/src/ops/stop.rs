@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use domain::{Namespace, StepBody, TaskId, TaskStatus, Timestamp};
 use state::{Cancelled, StateError, Transition};
 
-use crate::codec::{micros, step_place};
 use crate::fault::Written;
 use crate::rows::{self, Head};
 use crate::tx::{BLOCKED, Tx};
 use crate::writer::Write;
+use state::codec::{micros, step_place};
 
 /// Asks a task to stop.
 pub(crate) struct CancelTask {

@@ -5,10 +5,10 @@ use domain::{NewTask, StepBody, Task, TaskId, TaskStatus, ThreadId, Usage};
 use sqlx::Row as _;
 use state::{StateError, Submitted};
 
-use crate::codec::{Body, corrupt, micros, mode_column, status, step_place, stored_time};
 use crate::fault::Written;
 use crate::tx::{BLOCKED, Tx};
 use crate::writer::Write;
+use state::codec::{Body, corrupt, micros, mode_column, status, step_place, stored_time};
 
 /// A new task with what is stored of it.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use serde_json::Value;
 use sqlx::Row as _;
 use state::{PutCondition, StateError, StateValue};
 
-use crate::codec::{Body, micros, stored_time};
 use crate::fault::Written;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{Body, micros, stored_time};
 
 /// Stores a value whatever is there, or what has expired: that is not there, whether or not a purge has come by.
 const PUT: &str = "INSERT INTO state_values AS old \

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::fast::FastJob;
 use super::sets::{self, Ending, Owned, StepRows};
-use crate::codec::{micros, step_place};
 use crate::fault::Written;
 use crate::ops::claim::{given, is_timely};
 use crate::ops::{FinishTask, NewRow, RawClaimed};
 use crate::rows::TaskRow;
 use crate::tx::EncodedStep;
+use state::codec::{micros, step_place};
 
 /// What is answered after the commit.
 pub(super) enum Answer {

@@ -7,10 +7,10 @@ use sqlx::{PgConnection, Row as _};
 use state::StateError;
 use uuid::Uuid;
 
-use crate::codec::{Body, micros, mode_column, status_column, step_seq, task_of_place};
 use crate::fault::Written;
 use crate::ops::NewRow;
 use crate::rows::{self, RawStep, TaskRow};
+use state::codec::{Body, micros, mode_column, status_column, step_seq, task_of_place};
 
 /// Rows of `steps`, column by column.
 #[derive(Debug, Default)]

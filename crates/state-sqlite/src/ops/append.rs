@@ -5,12 +5,12 @@ use rusqlite::params;
 use state::{NewStep, StateError};
 
 use super::budget::settle_by_step;
-use crate::codec::{Body, STEPS_MAX, WORKER_STEPS_MAX, micros, step_place};
 use crate::fault::Written;
 use crate::leases::Held;
 use crate::rows;
 use crate::tx::{EncodedStep, Tx};
 use crate::writer::Write;
+use state::codec::{Body, STEPS_MAX, WORKER_STEPS_MAX, micros, step_place};
 
 /// Appends steps under a lease.
 pub(crate) struct Append {

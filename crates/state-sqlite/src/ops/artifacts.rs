@@ -5,10 +5,10 @@ use rusqlite::{Connection, params};
 use state::{Artifact, MAX_ARTIFACT_BYTES, MAX_ARTIFACTS, StateError};
 
 use super::append::held;
-use crate::codec::{corrupt, micros, timestamp};
 use crate::fault::Written;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{corrupt, micros, timestamp};
 
 /// Records one file under a lease.
 pub(crate) struct PutArtifact {

@@ -5,10 +5,10 @@ use rusqlite::params;
 use state::{AttemptFailed, StateError, Transition};
 
 use super::append::{append, held};
-use crate::codec::{micros, stored_time};
 use crate::fault::Written;
 use crate::tx::{EncodedStep, End, Tx};
 use crate::writer::Write;
+use state::codec::{micros, stored_time};
 
 /// Counts a failed attempt and queues the task for the next one.
 pub(crate) struct FailAttempt {

@@ -9,12 +9,12 @@ use state::{Reserve, ReserveId, Reserved};
 
 use super::append::{append, held};
 use crate::accounts::{Change, Standing, amount, columns};
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::leases::{Held, Payer};
 use crate::rows::Head;
 use crate::tx::{EncodedStep, Tx};
 use crate::writer::Write;
+use state::codec::micros;
 
 /// For how long the accounts of an hour or a day are kept, from their beginning.
 const WINDOWS_KEPT: std::time::Duration = std::time::Duration::from_hours(8 * 24);

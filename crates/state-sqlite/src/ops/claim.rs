@@ -5,12 +5,12 @@ use rusqlite::params;
 use state::{Claim, Claimed, StateError};
 
 use super::gates;
-use crate::codec::{message_key, micros, step_place, step_seq, stored_time};
 use crate::fault::Written;
 use crate::leases::{Held, Payer};
 use crate::rows::{self, RawMessage, RawStep, TaskRow};
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{message_key, micros, step_place, step_seq, stored_time};
 
 /// Claims one task.
 pub(crate) struct ClaimTask(pub(crate) Claim);

@@ -6,10 +6,10 @@ use domain::{Resolution, TaskId, Timestamp};
 use rusqlite::{OptionalExtension as _, params};
 use state::{Due, Transition};
 
-use crate::codec::{corrupt, micros, timestamp};
 use crate::fault::Written;
 use crate::tx::{HELD, Tx};
 use crate::writer::Write;
+use state::codec::{corrupt, micros, timestamp};
 
 /// Wakes what is due, and hands out again what nobody seems to have announced.
 pub(crate) struct FindDue {

@@ -4,10 +4,10 @@ use domain::{Failure, FailureKind, TaskStatus, Timestamp};
 use rusqlite::params;
 use state::ExpireOutcome;
 
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::tx::{End, Tx};
 use crate::writer::Write;
+use state::codec::micros;
 
 /// Fails at most `limit` tasks.
 pub(crate) struct Expire {

@@ -6,10 +6,10 @@ use rusqlite::types::Null;
 use state::Transition;
 use state::gates::{Candidate, Gates, Place, Woken};
 
-use crate::codec::{self, micros, status_column};
 use crate::fault::Written;
 use crate::rows::{self, TaskRow};
 use crate::tx::{HELD, Tx};
+use state::codec::{self, micros, status_column};
 
 /// Decides whether a task's gates let a worker have it; one that they do not is marked as held back.
 pub(super) fn admit(tx: &Tx<'_>, row: &TaskRow, now: Timestamp) -> Written<bool> {

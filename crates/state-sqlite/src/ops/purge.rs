@@ -5,11 +5,11 @@ use rusqlite::params;
 use state::{Purged, Retention};
 
 use super::{artifacts, budget, gates};
-use crate::codec::{micros, status_column};
 use crate::fault::Written;
 use crate::rows::Head;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{micros, status_column};
 
 /// Deletes about `limit` rows: a family of tasks is deleted whole or not at all.
 pub(crate) struct Purge {

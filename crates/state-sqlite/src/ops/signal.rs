@@ -4,11 +4,11 @@ use domain::{Namespace, Resolution, TaskId, TaskStatus};
 use rusqlite::{OptionalExtension as _, params};
 use state::{Signal, StateError, Transition};
 
-use crate::codec::Body;
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::Body;
 
 /// Signals one task.
 pub(crate) struct SendSignal {

@@ -4,10 +4,10 @@ use domain::{Namespace, StepBody, TaskId, TaskStatus};
 use rusqlite::params;
 use state::{Cancelled, StateError, Transition};
 
-use crate::codec::micros;
 use crate::fault::Written;
 use crate::tx::{BLOCKED, Tx};
 use crate::writer::Write;
+use state::codec::micros;
 
 /// Asks a task to stop.
 pub(crate) struct CancelTask {

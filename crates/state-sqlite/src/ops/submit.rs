@@ -4,11 +4,11 @@ use domain::{NewTask, StepBody, Task, TaskId, TaskStatus, ThreadId, Usage};
 use rusqlite::{OptionalExtension as _, params};
 use state::{StateError, Submitted};
 
-use crate::codec::{Body, corrupt, micros, mode_column, status, step_place, stored_time};
 use crate::fault::Written;
 use crate::rows;
 use crate::tx::{BLOCKED, Tx};
 use crate::writer::Write;
+use state::codec::{Body, corrupt, micros, mode_column, status, step_place, stored_time};
 
 /// A new task with what is stored of it.
 #[derive(Debug)]

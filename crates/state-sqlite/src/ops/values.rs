@@ -5,10 +5,10 @@ use rusqlite::{OptionalExtension as _, params};
 use serde_json::Value;
 use state::{PutCondition, StateError, StateValue};
 
-use crate::codec::{Body, micros, stored_time};
 use crate::fault::Written;
 use crate::tx::Tx;
 use crate::writer::Write;
+use state::codec::{Body, micros, stored_time};
 
 /// Stores a value under its next version.
 pub(crate) struct PutValue {

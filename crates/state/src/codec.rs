@@ -1,22 +1,23 @@
-//! How domain values become columns and back: every stored form is decided here, and what does not fit is an error.
+//! How domain values become columns and back, for every store of rows: each stored form is decided here, so that all of them
+//! keep the same, and what does not fit is an error.
 
 use std::io::Read as _;
 
+use crate::StateError;
 use domain::{ExecutionMode, TaskStatus, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use state::StateError;
 
 /// The largest body, before compression.
-pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
+pub const BODY_MAX: usize = 16 * 1024 * 1024;
 /// The same for what the store wraps around a sub-task's answer or a signal's value: wrapping must never fail.
 const OWN_BODY_MAX: usize = 4 * BODY_MAX;
 /// Bits of a step's place that hold its number.
 const SEQ_BITS: u32 = 20;
 /// The most steps of one journal.
-pub(crate) const STEPS_MAX: u32 = 1 << SEQ_BITS;
+pub const STEPS_MAX: u32 = 1 << SEQ_BITS;
 /// The most that workers may write, so that the store can always say how a task was lost, resolved or retried.
-pub(crate) const WORKER_STEPS_MAX: u32 = STEPS_MAX - 4_096;
+pub const WORKER_STEPS_MAX: u32 = STEPS_MAX - 4_096;
 /// Fast and nearly as small as the default: bodies are compressed while a task waits for them.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -25,23 +26,21 @@ const ZSTD: i64 = 1;
 
 /// A value as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Body {
-    pub(crate) enc: i64,
-    pub(crate) bytes: Vec<u8>,
+pub struct Body {
+    /// How the bytes are to be read: 0 JSON, 1 JSON compressed with zstd.
+    pub enc: i64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }
 
 impl Body {
     /// Encodes a value, compressed when its JSON is longer than `threshold` and shrinks; `what` names it in errors.
-    pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, threshold: usize, what: &str) -> Result<Self, StateError> {
+    pub fn encode<T: Serialize + ?Sized>(value: &T, threshold: usize, what: &str) -> Result<Self, StateError> {
         Self::encode_up_to(BODY_MAX, value, threshold, what)
     }
 
     /// Encodes a step that the store makes of values which passed the limit before.
-    pub(crate) fn encode_own<T: Serialize + ?Sized>(
-        value: &T,
-        threshold: usize,
-        what: &str,
-    ) -> Result<Self, StateError> {
+    pub fn encode_own<T: Serialize + ?Sized>(value: &T, threshold: usize, what: &str) -> Result<Self, StateError> {
         Self::encode_up_to(OWN_BODY_MAX, value, threshold, what)
     }
 
@@ -66,7 +65,7 @@ impl Body {
     }
 
     /// Decodes what `encode` made.
-    pub(crate) fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, StateError> {
+    pub fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, StateError> {
         let json = match self.enc {
             RAW => return serde_json::from_slice(&self.bytes).map_err(|error| corrupt(what, error)),
             ZSTD => {
@@ -83,27 +82,27 @@ impl Body {
 }
 
 /// Says that something stored is not understood.
-pub(crate) fn corrupt(what: &str, why: impl std::fmt::Display) -> StateError {
+pub fn corrupt(what: &str, why: impl std::fmt::Display) -> StateError {
     StateError::Corrupt(format!("{what}: {why}"))
 }
 
 /// A time as a column; sub-microseconds are cut off.
-pub(crate) fn micros(at: Timestamp) -> i64 {
+pub fn micros(at: Timestamp) -> i64 {
     at.timestamp_micros()
 }
 
 /// A column as a time.
-pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, StateError> {
+pub fn timestamp(micros: i64) -> Result<Timestamp, StateError> {
     Timestamp::from_timestamp_micros(micros).ok_or_else(|| corrupt("a time", micros))
 }
 
 /// Cuts a time to what is stored, so that an answer equals a later read.
-pub(crate) fn stored_time(at: Timestamp) -> Timestamp {
+pub fn stored_time(at: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(micros(at)).unwrap_or(at)
 }
 
 /// A status as a column.
-pub(crate) fn status_column(status: TaskStatus) -> i64 {
+pub fn status_column(status: TaskStatus) -> i64 {
     match status {
         TaskStatus::Queued => 0,
         TaskStatus::Running => 1,
@@ -115,13 +114,13 @@ pub(crate) fn status_column(status: TaskStatus) -> i64 {
 }
 
 /// A column as a status.
-pub(crate) fn status(column: i64) -> Result<TaskStatus, StateError> {
+pub fn status(column: i64) -> Result<TaskStatus, StateError> {
     let found = usize::try_from(column).ok().and_then(|index| TaskStatus::ALL.get(index));
     found.copied().ok_or_else(|| corrupt("a status", column))
 }
 
 /// A mode as a column.
-pub(crate) fn mode_column(mode: ExecutionMode) -> i64 {
+pub fn mode_column(mode: ExecutionMode) -> i64 {
     match mode {
         ExecutionMode::Autonomous => 0,
         ExecutionMode::Collaborative => 1,
@@ -130,33 +129,33 @@ pub(crate) fn mode_column(mode: ExecutionMode) -> i64 {
 }
 
 /// A column as a mode.
-pub(crate) fn mode(column: i64) -> Result<ExecutionMode, StateError> {
+pub fn mode(column: i64) -> Result<ExecutionMode, StateError> {
     let found = usize::try_from(column).ok().and_then(|index| ExecutionMode::ALL.get(index));
     found.copied().ok_or_else(|| corrupt("an execution mode", column))
 }
 
 /// The place of a step among all steps.
-pub(crate) fn step_place(task_key: i64, seq: u32) -> i64 {
+pub fn step_place(task_key: i64, seq: u32) -> i64 {
     (task_key << SEQ_BITS) | i64::from(seq)
 }
 
 /// The number of a step.
-pub(crate) fn step_seq(place: i64) -> u32 {
+pub fn step_seq(place: i64) -> u32 {
     (place & i64::from(STEPS_MAX - 1)) as u32
 }
 
 /// The row of the task whose step has a place.
-pub(crate) fn task_of_place(place: i64) -> i64 {
+pub fn task_of_place(place: i64) -> i64 {
     place >> SEQ_BITS
 }
 
 /// The key of a thread's message.
-pub(crate) fn message_key(thread_key: i64, seq: u64) -> i64 {
+pub fn message_key(thread_key: i64, seq: u64) -> i64 {
     (thread_key << 32) | seq.min(u64::from(u32::MAX)) as i64
 }
 
 /// The number of a thread's message.
-pub(crate) fn message_seq(key: i64) -> u64 {
+pub fn message_seq(key: i64) -> u64 {
     (key & i64::from(u32::MAX)) as u64
 }
 
