@@ -55,6 +55,11 @@ impl<K: Kind> Owned<K> {
         self.place.port()
     }
 
+    /// All that it said; empty again after a wipe.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.place.path("log")).unwrap_or_default()).into_owned()
+    }
+
     /// Kills all its processes with `SIGKILL`; its data stays as it is.
     pub fn kill(&mut self) {
         let family = process::freeze(&self.children);

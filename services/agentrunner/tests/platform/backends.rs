@@ -39,6 +39,11 @@ impl Backends {
         format!("postgres://{user}:{user}@127.0.0.1:{port}/{}", self.database, user = servers::USER)
     }
 
+    /// Where the broker can be reached by somebody who is no service.
+    pub(crate) fn broker_url(&self) -> String {
+        format!("amqp://{user}:{user}@127.0.0.1:{}/{}", self.rabbitmq, self.vhost, user = servers::USER)
+    }
+
     /// As the services are told.
     pub(crate) fn settings(&self) -> BTreeMap<&'static str, String> {
         let user = || servers::USER.to_owned();

@@ -1,6 +1,7 @@
 //! A client that keeps its promises: the same key for the same task, until it is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -40,6 +41,8 @@ pub(crate) struct Client {
     ended: BTreeMap<String, String>,
     /// What was found wrong while everything ran.
     pub(crate) problems: BTreeSet<String>,
+    /// How requests failed that were not its own fault.
+    failures: Mutex<BTreeSet<String>>,
     turn: usize,
 }
 
@@ -52,6 +55,7 @@ impl Client {
             most: 0,
             ended: BTreeMap::new(),
             problems: BTreeSet::new(),
+            failures: Mutex::default(),
             turn: 0,
         };
         client.add(load);
@@ -97,8 +101,8 @@ impl Client {
         self.turn += 1;
         let url = &urls[self.turn % urls.len()];
         let body = &self.tasks[key].0;
-        let answer =
-            self.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(body).send().await.ok()?;
+        let request = self.http.post(format!("{url}/tasks")).header("idempotency-key", key).json(body);
+        let answer = self.send(request).await?;
         let status = answer.status();
         let view = answer.json::<Value>().await.ok()?;
         // An unknown agent: their files are read while the platform starts. Too many: later. Errors of servers: again.
@@ -112,8 +116,28 @@ impl Client {
         view["id"].as_str().map(str::to_owned)
     }
 
+    /// Sends a request; `None` when nobody answers.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Option<reqwest::Response> {
+        let answer = request.send().await;
+        let failure = match &answer {
+            Err(error) => Some(format!("{error:?}")),
+            Ok(answer) if answer.status().is_server_error() => {
+                let again = if answer.headers().contains_key("retry-after") { "with" } else { "without" };
+                Some(format!("{} {again} Retry-After", answer.status().as_u16()))
+            }
+            Ok(_) => None,
+        };
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(failure);
+        answer.ok()
+    }
+
+    /// In which ways requests failed that were not its own fault.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     pub(crate) async fn get(&self, url: String) -> Option<Value> {
-        let answer = self.http.get(url).send().await.ok()?;
+        let answer = self.send(self.http.get(url)).await?;
         answer.status().is_success().then_some(())?;
         answer.json().await.ok()
     }
@@ -127,7 +151,7 @@ impl Client {
             match view["agent"].as_str() {
                 Some("asker") => {
                     let body = json!({ "name": "answer", "value": "yes" });
-                    let _ = self.http.post(format!("{url}/tasks/{id}/signal")).json(&body).send().await;
+                    self.send(self.http.post(format!("{url}/tasks/{id}/signal")).json(&body)).await;
                 }
                 Some("approved") => self.allow(url, id).await,
                 _ => {}
@@ -144,7 +168,7 @@ impl Client {
         if view["status"] == "waiting" && wait["kind"] == "approval" {
             let call = wait["call_id"].as_str().unwrap_or_default();
             let body = json!({ "decision": "approve", "digest": wait["digest"], "by": PERSON });
-            let _ = self.http.post(format!("{url}/tasks/{id}/approvals/{call}")).json(&body).send().await;
+            self.send(self.http.post(format!("{url}/tasks/{id}/approvals/{call}")).json(&body)).await;
         }
     }
 

@@ -9,12 +9,17 @@ mod backends;
 mod binaries;
 mod broker_faults;
 mod client;
+mod conflicts;
+mod deliveries;
+mod dice;
 #[path = "../crash/history.rs"]
 mod history;
 mod history_tests;
 mod house;
 mod matrix;
+mod meddler;
 mod nemesis;
+mod outages;
 mod record;
 mod replicas;
 mod run;

@@ -9,30 +9,13 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::backends::OwnServers;
+use crate::dice::{Dice, number};
 use crate::run::Run;
 use crate::service::Role;
-
-/// SplitMix64, because the same seed must give the same faults on every machine and in every version.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        Duration::from_millis(self.roll(longest.as_millis() as u64 + 1))
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "as long as one likes; scripts/torture runs it"]
 async fn random_faults() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("TORTURE_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     let end = Instant::now() + Duration::from_secs(60 * number("TORTURE_MINUTES").unwrap_or(0));
     let mut seed = first;
@@ -53,7 +36,7 @@ async fn an_episode_of_random_faults() {
 }
 
 async fn episode(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let (servers, backends) = OwnServers::start().await;
     let mut run = Run::prepare(servers, backends).await;
     run.platform = run.house.start(1 + dice.roll(2) as usize).await;

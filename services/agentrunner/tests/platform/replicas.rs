@@ -98,7 +98,8 @@ async fn run_slowly(run: &mut Run<()>, count: usize) -> Vec<String> {
     ids
 }
 
-async fn submit_slow(run: &mut Run<()>, count: usize) -> Vec<String> {
+/// Submits tasks that take seconds. Returns their ids.
+pub(crate) async fn submit_slow<S>(run: &mut Run<S>, count: usize) -> Vec<String> {
     let url = run.platform.urls()[0].clone();
     run.client.submit_all(std::slice::from_ref(&url)).await;
     let deadline = Instant::now() + DRAIN;

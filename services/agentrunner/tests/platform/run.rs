@@ -99,8 +99,8 @@ impl<S> Run<S> {
         check(&mut self.client, &self.house, &self.platform, &self.sink, self.record, Allowed::Unknowns).await
     }
 
-    /// What was away is found again without anybody's help.
-    async fn until_ready(&mut self) {
+    /// Waits until all can work: what was away is found again without anybody's help.
+    pub(crate) async fn until_ready(&mut self) {
         for service in self.platform.services.values_mut() {
             assert!(service.wait_ready(&self.house.http).await, "a service ended: {}", service.log());
         }

@@ -114,6 +114,12 @@ impl Service {
         if status.is_success() { Ok(()) } else { Err(format!("{status} {text}")) }
     }
 
+    /// What it counts, as Prometheus reads it.
+    pub(crate) async fn metrics(&self, http: &reqwest::Client) -> String {
+        let answer = http.get(format!("{}/metrics", self.url)).send().await.expect("it answers");
+        answer.text().await.expect("a text")
+    }
+
     /// Waits until it can work; false when it ends before.
     pub(crate) async fn wait_ready(&mut self, http: &reqwest::Client) -> bool {
         let deadline = Instant::now() + PATIENCE;
