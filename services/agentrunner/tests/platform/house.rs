@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 
 use crate::backends::Backends;
-use crate::service::{Role, Service};
+use crate::service::{PATIENCE, Role, Service};
 
 /// What outlives the services.
 pub(crate) struct House {
@@ -36,11 +36,7 @@ impl House {
                 std::fs::write(folder.join(name), text.replace("SINK", sink)).expect("file");
             }
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(std::time::Duration::from_secs(10))
-            .build()
-            .expect("a client");
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
         Self { dir, backends, http, sink: sink.to_owned(), ports: BTreeMap::new() }
     }
 
@@ -158,6 +154,7 @@ const AGENTS: &[(&str, &str)] = &[
     ),
     ("asker.yml", "name: asker\nmodel: scripted/asker\ntools: [ask]\n"),
     ("slow.yml", "name: slow\nmodel: scripted/slow\n"),
+    ("slower.yml", "name: slower\nmodel: scripted/slower\n"),
     ("sleeper.yml", "name: sleeper\nmodel: scripted/sleeper\ntools: [wait]\n"),
 ];
 
@@ -184,4 +181,5 @@ const SCRIPTS: &[(&str, &str)] = &[
         "turns:\n  - text: Good night.\n    tool_calls:\n      - {name: wait, arguments: {for: 300ms}}\n  - text: Awake.\n",
     ),
     ("slow.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 500ms\n"),
+    ("slower.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 1s\n"),
 ];

@@ -50,6 +50,6 @@ async fn f19_postgres_is_away_for_three_seconds_four_times() {
     run.client.finish(&run.platform, DRAIN).await;
     println!("all ended {:?} after the last outage", healed.elapsed());
     let failures = run.client.failures();
-    assert_eq!(failures, ["503 with Retry-After"], "clients were told something else");
+    assert_eq!(failures, ["503 with Retry-After"], "clients were told something else:\n{}", run.platform.logs());
     run.finish().await;
 }

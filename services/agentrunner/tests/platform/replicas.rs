@@ -82,7 +82,7 @@ async fn f45_a_copy_of_the_records_service_dies_with_a_renewal_and_no_lease_is_l
     run.platform.services.insert(name, copy);
     // Which copy is asked is chance.
     while run.platform.services.get_mut(&name).expect("it was started").exited().is_none() {
-        let held = submit_slow(&mut run, 3).await;
+        let held = submit_slow(&mut run, "slow", 3).await;
         until(&mut run, &format!("SELECT count(*) = 0 FROM tasks WHERE id IN ({}) AND status < 3", list(&held))).await;
     }
     run.platform.services.remove(&name);
@@ -93,19 +93,19 @@ async fn f45_a_copy_of_the_records_service_dies_with_a_renewal_and_no_lease_is_l
 
 /// Submits tasks that take seconds, and waits until all of them are run. Returns their ids.
 async fn run_slowly(run: &mut Run<()>, count: usize) -> Vec<String> {
-    let ids = submit_slow(run, count).await;
+    let ids = submit_slow(run, "slow", count).await;
     until(run, &format!("SELECT count(*) = {count} FROM tasks WHERE id IN ({}) AND status = 1", list(&ids))).await;
     ids
 }
 
 /// Submits tasks that take seconds. Returns their ids.
-pub(crate) async fn submit_slow<S>(run: &mut Run<S>, count: usize) -> Vec<String> {
+pub(crate) async fn submit_slow<S>(run: &mut Run<S>, agent: &str, count: usize) -> Vec<String> {
     let url = run.platform.urls()[0].clone();
     run.client.submit_all(std::slice::from_ref(&url)).await;
     let deadline = Instant::now() + DRAIN;
     let mut ids = Vec::new();
     while ids.len() < count {
-        let body = json!({ "agent": "slow", "prompt": "slowly" });
+        let body = json!({ "agent": agent, "prompt": "slowly" });
         let view = match run.client.http.post(format!("{url}/tasks")).json(&body).send().await {
             Ok(answer) if answer.status().is_success() => answer.json::<serde_json::Value>().await.ok(),
             // Agents are read while the platform starts.
