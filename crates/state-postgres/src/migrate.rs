@@ -4,7 +4,9 @@
 //! `schema_migrations`; a lock of that transaction makes processes that start together take turns, also behind PgBouncer.
 //! `migrations/postgres/README.md` says how a migration must be made, so that the versions before and after it run together.
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Row as _};
 use state::StateError;
 
 use crate::fault::Written;
@@ -154,10 +156,15 @@ async fn take_back(conn: &mut PgConnection, steps: usize) -> Written<Report> {
     look(conn, changed).await
 }
 
+/// A statement without a name: a pooler that mixes up names of clients has none of this one to mix up.
+pub(crate) fn once(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
 /// Opens a transaction that no other migration runs beside.
 async fn lock(conn: &mut PgConnection) -> Written<()> {
     conn.execute("BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0").await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *conn).await?;
+    once("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *conn).await?;
     let sql = "CREATE TABLE IF NOT EXISTS schema_migrations ( \
          number bigint NOT NULL PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, \
          applied_at timestamptz NOT NULL DEFAULT now())";
@@ -168,13 +175,13 @@ async fn lock(conn: &mut PgConnection) -> Written<()> {
 async fn apply(conn: &mut PgConnection, number: i64, migration: &Migration) -> Written<()> {
     conn.execute(migration.up).await?;
     let sql = "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, md5($3))";
-    sqlx::query(sql).bind(number).bind(migration.name).bind(migration.up).execute(conn).await?;
+    once(sql).bind(number).bind(migration.name).bind(migration.up).execute(conn).await?;
     Ok(())
 }
 
 async fn revert(conn: &mut PgConnection, number: i64, migration: &Migration) -> Written<()> {
     conn.execute(AssertSqlSafe(migration.down)).await?;
-    sqlx::query("DELETE FROM schema_migrations WHERE number = $1").bind(number).execute(conn).await?;
+    once("DELETE FROM schema_migrations WHERE number = $1").bind(number).execute(conn).await?;
     Ok(())
 }
 
@@ -211,12 +218,12 @@ async fn report(conn: &mut PgConnection, changed: Vec<String>) -> Written<Report
         .collect();
     let mut unknown = Vec::new();
     let there: bool =
-        sqlx::query_scalar("SELECT to_regclass('schema_migrations') IS NOT NULL").fetch_one(&mut *conn).await?;
+        once("SELECT to_regclass('schema_migrations') IS NOT NULL").fetch_one(&mut *conn).await?.try_get(0)?;
     if there {
         let texts: Vec<&str> = MIGRATIONS.iter().map(|migration| migration.up).collect();
         let sql = "SELECT number, to_char(applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
              coalesce(checksum = md5(($1::text[])[number::int]), false) FROM schema_migrations ORDER BY number";
-        for row in sqlx::query(sql).bind(texts).fetch_all(conn).await? {
+        for row in once(sql).bind(texts).fetch_all(conn).await? {
             let number: i64 = row.try_get(0)?;
             match usize::try_from(number - 1).ok().and_then(|index| migrations.get_mut(index)) {
                 Some(status) => {

@@ -140,7 +140,7 @@ async fn durable(conn: &mut PgConnection) -> Written<()> {
     let sql = "SELECT current_setting('fsync'), current_setting('full_page_writes'), \
          current_setting('synchronous_commit')";
     conn.execute("BEGIN READ ONLY").await?;
-    let row = sqlx::query(sql).fetch_one(&mut *conn).await?;
+    let row = migrate::once(sql).fetch_one(&mut *conn).await?;
     conn.execute("COMMIT").await?;
     for (index, name) in ["fsync", "full_page_writes", "synchronous_commit"].into_iter().enumerate() {
         if row.try_get::<String, _>(index)? == "off" {

@@ -1,4 +1,5 @@
-//! What only the PostgreSQL store promises: several processes on one database, outages, migrations. The contract runs in
+//! What only the PostgreSQL store promises: several processes on one database, outages, a pooler in
+//! between, migrations. The contract runs in
 //! `tests/contract.rs`.
 
 mod cut;
@@ -6,5 +7,6 @@ mod limits;
 mod migrations;
 mod opening;
 mod outages;
+mod pooler;
 mod sharing;
 mod support;

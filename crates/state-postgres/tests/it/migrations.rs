@@ -73,6 +73,62 @@ fn both_databases_have_the_same_migrations_tables_and_columns() {
     assert!(sqlite.len() > 90, "the files were read");
 }
 
+/// Statements that are none of the ways to expand, with the reason why no process of the version before can be there.
+const CONTRACTED: &[(&str, &str)] = &[];
+
+#[test]
+fn every_step_after_the_first_only_expands() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/postgres");
+    for (name, text) in texts(&root, ".up.sql").into_iter().skip(1) {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let text = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        for statement in text.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            let excepted = CONTRACTED.iter().any(|(contracted, _)| statement == *contracted);
+            assert!(excepted || expands(statement, &text), "{name}: the version before would break on {statement}");
+        }
+    }
+}
+
+/// Whether the version before works on with this statement of a step.
+fn expands(statement: &str, step: &str) -> bool {
+    let words: Vec<&str> = statement.split(' ').collect();
+    match words.as_slice() {
+        ["CREATE", "TABLE", ..] => true,
+        ["CREATE", "INDEX", ..] | ["CREATE", "UNIQUE", "INDEX", ..] => {
+            // A new rule for old rows is one that the version before could break.
+            words[1] == "INDEX" || words.iter().any(|word| is_new(word, step))
+        }
+        ["ALTER", "TABLE", _, "ADD", "COLUMN", _, kind @ ..] => {
+            let unlike = |word: &&str| ["CHECK", "REFERENCES", "UNIQUE", "PRIMARY"].contains(word);
+            !kind.iter().any(unlike) && (kind.contains(&"DEFAULT") || !kind.contains(&"NOT"))
+        }
+        ["ALTER", "TABLE", table, ..] => is_new(table, step),
+        _ => false,
+    }
+}
+
+/// Whether a step makes this table itself.
+fn is_new(table: &str, step: &str) -> bool {
+    step.contains(&format!("CREATE TABLE {table} ("))
+}
+
+#[test]
+fn what_breaks_the_version_before_is_found() {
+    for statement in [
+        "DROP TABLE tasks",
+        "ALTER TABLE tasks DROP COLUMN trace",
+        "ALTER TABLE tasks RENAME COLUMN trace TO span",
+        "ALTER TABLE tasks ADD COLUMN a text NOT NULL",
+        "ALTER TABLE tasks ADD COLUMN a text REFERENCES accounts",
+        "ALTER TABLE tasks ALTER COLUMN trace TYPE bytea",
+        "ALTER TABLE tasks ADD CONSTRAINT a CHECK (depth < 9)",
+        "CREATE UNIQUE INDEX a ON tasks (trace)",
+        "UPDATE tasks SET trace = NULL",
+    ] {
+        assert!(!expands(statement, "CREATE TABLE others ( key bigint )"), "{statement}");
+    }
+}
+
 fn texts(folder: &Path, ending: &str) -> BTreeMap<String, String> {
     let files = std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("readable").path());
     let named = files.filter_map(|path| {

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::{
     AgentName, Clock, ExecutionMode, FinishReason, Ids, Lease, ModelStep, Namespace, NewTask, StepBody, SystemClock,
-    SystemIds, TaskId, TaskInput, Terms, Usage, WorkerId,
+    SystemIds, TaskId, TaskInput, TaskStatus, Terms, Usage, WorkerId,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use state::{Claim, Claimed, Finish, NewStep, Outcome, State, StateError};
 use state_postgres::{PostgresOptions, PostgresState};
+use tokio::task::JoinSet;
 
 /// The longest wait for anything that must happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -128,4 +130,55 @@ pub(crate) async fn submit(store: &PostgresState) -> TaskId {
 pub(crate) async fn running(store: &PostgresState, worker: WorkerId) -> Lease {
     let task = submit(store).await;
     try_claim(store, task, worker).await.expect("answered").expect("claimed").lease()
+}
+
+/// One task's life, each call repeated until it is confirmed or the lease is lost; none when its claim was.
+async fn live(store: &PostgresState) -> Option<Lease> {
+    let task = new_task();
+    until(|| store.submit(task.clone())).await;
+    let mut claimed = None;
+    for _ in 0..3 {
+        // A claim whose answer was lost may have been granted: then nobody gets it before it is reaped.
+        claimed = until(|| try_claim(store, task.id, worker())).await;
+        if claimed.is_some() {
+            break;
+        }
+    }
+    let lease = claimed?.lease();
+    for seq in 1..=3 {
+        let step = model(seq, "thinking");
+        until(|| store.append(lease, vec![step.clone()])).await;
+    }
+    let finish = success(Vec::new());
+    until(|| store.finish(lease, finish.clone())).await;
+    Some(lease)
+}
+
+/// Eight workers bring task after task through their lives until some trouble is over, and all that was confirmed is there
+/// in the end.
+pub(crate) async fn lives_go_on(store: &Arc<PostgresState>, trouble: impl Future<Output = ()>) {
+    let over = Arc::new(AtomicBool::new(false));
+    let mut lives = JoinSet::new();
+    for _ in 0..8 {
+        let (store, over) = (Arc::clone(store), Arc::clone(&over));
+        lives.spawn(async move {
+            let mut lived = Vec::new();
+            while lived.len() < 20 || !over.load(Ordering::Relaxed) {
+                lived.push(live(&store).await);
+            }
+            lived
+        });
+    }
+    trouble.await;
+    over.store(true, Ordering::Relaxed);
+    let lived: Vec<_> = lives.join_all().await.into_iter().flatten().collect();
+    let ended: Vec<_> = lived.iter().flatten().collect();
+    assert!(ended.len() * 10 > lived.len() * 6, "{} of {} lives went through", ended.len(), lived.len());
+    let namespace = Namespace::default();
+    for lease in ended {
+        let task = until(|| store.task(&namespace, lease.task)).await.expect("kept");
+        assert_eq!((task.status, task.epoch), (TaskStatus::Succeeded, lease.epoch));
+        let steps = until(|| store.journal(&namespace, lease.task, 0, 10)).await;
+        assert_eq!(steps.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
 }

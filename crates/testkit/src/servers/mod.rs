@@ -9,6 +9,7 @@
 mod kind;
 mod nats;
 pub mod own;
+mod pgbouncer;
 mod place;
 mod postgres;
 mod process;
@@ -18,6 +19,7 @@ mod shared;
 
 pub use kind::Kind;
 pub use nats::Nats;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, query};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
@@ -44,6 +46,11 @@ pub async fn nats() -> Shared<Nats> {
 /// The Redis of this test run.
 pub async fn redis() -> Shared<Redis> {
     Shared::get().await
+}
+
+/// A PgBouncer of one test in front of [`postgres`], in transaction mode and with fewer connections than a store wants.
+pub async fn pgbouncer() -> own::PgBouncer {
+    own::PgBouncer::start().await
 }
 
 /// Runs something that blocks where it does not keep other futures waiting.

@@ -21,6 +21,8 @@ pub type RabbitMq = Owned<super::RabbitMq>;
 pub type Nats = Owned<super::Nats>;
 /// A Redis of one test; what it was told is on its disk.
 pub type Redis = Owned<super::Redis>;
+/// A PgBouncer of one test, in front of the shared PostgreSQL.
+pub type PgBouncer = Owned<super::PgBouncer>;
 
 /// A server of one test.
 pub struct Owned<K: Kind> {

@@ -23,12 +23,10 @@ impl Kind for Postgres {
         let password = place.path("password");
         fs::write(&password, USER)?;
         fs::create_dir(&data)?;
-        if let Some(user) = other_user() {
-            process::run(Command::new("chown").args(["-R", user]).arg(&place.folder))?;
-        }
+        give_to_its_user(&place.folder)?;
         // Only a crash of the machine could tell that the empty cluster was not synced; the server itself does sync.
         process::run(
-            as_user(&binary("initdb")?)
+            as_its_user(&binary("initdb")?)
                 .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", USER])
                 .arg("--pwfile")
                 .arg(&password)
@@ -48,7 +46,7 @@ impl Kind for Postgres {
             "fsync=on",
             "logging_collector=off",
         ];
-        let mut command = as_user(&binary("postgres")?);
+        let mut command = as_its_user(&binary("postgres")?);
         command.arg("-D").arg(place.path("data"));
         for setting in settings {
             command.args(["-c", setting]);
@@ -57,17 +55,22 @@ impl Kind for Postgres {
     }
 
     fn ready(place: &Place) -> bool {
-        // The first message of the protocol; a server that is still starting answers with an error.
-        let wanted = format!("user\0{USER}\0database\0postgres\0\0");
-        let mut question = Vec::from((wanted.len() as u32 + 8).to_be_bytes());
-        question.extend_from_slice(&196_608_u32.to_be_bytes());
-        question.extend_from_slice(wanted.as_bytes());
-        exchange(place.port(), &question).is_ok_and(|answer| answer[0] == b'R')
+        answers(place)
     }
 
     fn url(place: &Place) -> String {
         database_url(place, "postgres")
     }
+}
+
+/// Whether whatever listens there speaks PostgreSQL's protocol and asks for a password.
+pub(super) fn answers(place: &Place) -> bool {
+    // The first message of the protocol; a server that is still starting answers with an error.
+    let wanted = format!("user\0{USER}\0database\0postgres\0\0");
+    let mut question = Vec::from((wanted.len() as u32 + 8).to_be_bytes());
+    question.extend_from_slice(&196_608_u32.to_be_bytes());
+    question.extend_from_slice(wanted.as_bytes());
+    exchange(place.port(), &question).is_ok_and(|answer| answer[0] == b'R')
 }
 
 fn database_url(place: &Place, name: &str) -> String {
@@ -124,7 +127,14 @@ fn other_user() -> Option<&'static str> {
     })
 }
 
-fn as_user(binary: &Path) -> Command {
+/// Gives a folder to the user that the server runs as.
+pub(super) fn give_to_its_user(folder: &Path) -> io::Result<()> {
+    let Some(user) = other_user() else { return Ok(()) };
+    process::run(Command::new("chown").args(["-R", user]).arg(folder))
+}
+
+/// A command that runs as the user of the server, which is somebody else only for root.
+pub(super) fn as_its_user(binary: &Path) -> Command {
     let Some(user) = other_user() else { return Command::new(binary) };
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={user}")).args(["--clear-groups", "--inh-caps=-all", "--"]).arg(binary);

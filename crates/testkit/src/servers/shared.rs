@@ -61,7 +61,8 @@ impl Shared<Redis> {
     }
 }
 
-fn find<K: Kind>() -> io::Result<Place> {
+/// Starts the shared server of a kind or finds it running, and keeps it as long as this process lives.
+pub(super) fn find<K: Kind>() -> io::Result<Place> {
     let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, place, _)) = used.iter().find(|(name, ..)| *name == K::NAME) {
         return Ok(place.clone());
