@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene fails")]
 
+#[cfg(feature = "program")]
+mod migrating;
 mod operations;
 #[cfg(feature = "program")]
 #[path = "../../../support/process.rs"]
