@@ -10,6 +10,7 @@ use testkit::servers::query;
 use tokio::time::Instant;
 
 use crate::client::Load;
+use crate::deliveries::UNDISTURBED;
 use crate::dice::Dice;
 use crate::matrix::DRAIN;
 use crate::run::Run;
@@ -61,19 +62,24 @@ CREATE CONSTRAINT TRIGGER conflict_at_commit AFTER INSERT ON steps DEFERRABLE IN
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_five_of_a_hundred_transactions_meet_another() {
-    let mut run = Run::with_conflicts().await;
+    let mut run = Run::with_conflicts(&[UNDISTURBED]).await;
     run.client.add(MORE);
     run.meet(5);
     let figures = run.verdict().await;
     run.check_counts().await;
     let calls = 2 * run.client.load.keyed + run.client.load.once + run.client.load.approved;
-    assert_eq!((figures.unknown, figures.forfeited, figures.deliveries), (0, 0, calls), "conflicts were noticed");
+    assert_eq!(
+        (figures.unknown, figures.forfeited, figures.deliveries),
+        (0, 0, calls),
+        "conflicts were noticed:\n{}",
+        run.platform.logs()
+    );
     run.platform.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_thirty_of_a_hundred_transactions_meet_another() {
-    let mut run = Run::with_conflicts().await;
+    let mut run = Run::with_conflicts(&[]).await;
     run.client.add(MORE);
     run.meet(30);
     run.verdict().await;
@@ -83,7 +89,7 @@ async fn f23_thirty_of_a_hundred_transactions_meet_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_a_conflict_without_an_end_is_given_up_after_six_tries_and_told() {
-    let mut run = Run::with_conflicts().await;
+    let mut run = Run::with_conflicts(&[]).await;
     run.meet(100);
     let answer = run.submit_alone().await;
     let told = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
@@ -107,9 +113,11 @@ async fn f23_a_conflict_without_an_end_is_given_up_after_six_tries_and_told() {
 
 impl Run<()> {
     /// A platform on whose record conflicts can happen; none do yet.
-    async fn with_conflicts() -> Self {
+    async fn with_conflicts(further: &[(&str, &str)]) -> Self {
         let (_, seed) = Dice::of_this_test();
-        let run = Self::start_shared(1).await;
+        let mut run = Self::prepare_shared(|_| ()).await;
+        run.platform = run.house.spawn_all(1, |_| further.to_vec());
+        run.until_ready().await;
         query(&run.record_url(), &format!("{CONFLICTS} INSERT INTO fault VALUES (0, {seed})"))
             .expect("it is installed");
         run

@@ -18,7 +18,7 @@ use crate::run::Run;
 use crate::service::Role;
 
 /// Longer than the machine ever stands still: nothing but the fault is to be seen.
-const UNDISTURBED: (&str, &str) = ("AGENT_LEASE", "30s");
+pub(crate) const UNDISTURBED: (&str, &str) = ("AGENT_LEASE", "30s");
 /// RabbitMQ looks as often whether a delivery was held for too long.
 const LOOK_MS: u32 = 250;
 /// A delivery that is held for longer costs its channel. A `slower` task takes twice as long.
@@ -96,9 +96,11 @@ async fn until_drained(run: &Run<()>, meddler: &Meddler) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_a_task_may_run_longer_than_a_delivery_may_be_held() {
     let mut run = Run::prepare_impatient().await;
-    run.platform = run.house.spawn_all(1, |_| vec![UNDISTURBED]);
+    // So few places that deliveries lie in a pool that cannot take them.
+    let few = [UNDISTURBED, ("AGENT_POOL_CAPACITY", "2"), ("RABBITMQ_PREFETCH_COUNT", "4")];
+    run.platform = run.house.spawn_all(1, |role| if role == Role::Pool { few.to_vec() } else { vec![UNDISTURBED] });
     run.until_ready().await;
-    submit_slow(&mut run, "slower", 4).await;
+    submit_slow(&mut run, "slower", 2).await;
     let holder = hold(&run).await;
     run.client.finish(&run.platform, DRAIN).await;
     until_nothing_is_slow(&run.client, &run.platform).await;
@@ -108,17 +110,14 @@ async fn f15_a_task_may_run_longer_than_a_delivery_may_be_held() {
     let log = run.platform.get(Role::Pool).log();
     assert!(!log.contains("consumer lost"), "{log}");
     let slow = query(&run.record_url(), "SELECT count(*), max(epoch) FROM tasks WHERE agent = 'slower'");
-    assert_eq!(slow.expect("the record answers"), "4|1", "a task that ran was claimed again");
+    assert_eq!(slow.expect("the record answers"), "2|1", "a task that ran was claimed again");
     run.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_deliveries_that_are_held_too_long_come_back_and_nothing_is_lost() {
     let mut run = Run::prepare_impatient().await;
-    // More tasks than places, so that deliveries also lie in a pool that cannot take them.
-    let few = ("AGENT_POOL_CAPACITY", "2");
-    run.platform = run.house.spawn_all(1, |role| if role == Role::Pool { vec![few] } else { Vec::new() });
-    run.until_ready().await;
+    run.platform = run.house.start(1).await;
     run.until_busy().await;
     let (_connection, channel) = meddler::connect(&run.house.backends.broker_url()).await;
     // A claim waits for the record, and its delivery for the claim.
@@ -130,7 +129,7 @@ async fn f15_deliveries_that_are_held_too_long_come_back_and_nothing_is_lost() {
     tokio::time::sleep(2 * TIMEOUT).await;
     run.servers.postgres.resume();
     run.client.finish(&run.platform, DRAIN).await;
-    assert!(!timeouts(&run).is_empty(), "no delivery was held for too long");
+    assert!(!timeouts(&run).is_empty(), "no delivery was held for too long:\n{}", run.platform.logs());
     let log = run.platform.get(Role::Pool).log();
     assert!(log.contains("consumer lost"), "the pool did not notice: {log}");
     run.verdict().await;
