@@ -181,5 +181,5 @@ const SCRIPTS: &[(&str, &str)] = &[
         "turns:\n  - text: Good night.\n    tool_calls:\n      - {name: wait, arguments: {for: 300ms}}\n  - text: Awake.\n",
     ),
     ("slow.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 500ms\n"),
-    ("slower.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 1s\n"),
+    ("slower.yml", "turns:\n  - text: one two three four five six seven eight\n    chunk_delay: 2s\n"),
 ];
