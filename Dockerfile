@@ -71,7 +71,7 @@ LABEL org.opencontainers.image.title="state-manager" \
       org.opencontainers.image.description="The one door to the record in PostgreSQL"
 COPY --from=build /out/bin/state-manager /usr/local/bin/state-manager
 EXPOSE 8001
-HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/state-manager", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/state-manager", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/state-manager"]
 
 FROM runtime AS config-service
@@ -79,7 +79,7 @@ LABEL org.opencontainers.image.title="config-service" \
       org.opencontainers.image.description="Publishes agents' files as immutable versions"
 COPY --from=build /out/bin/config-service /usr/local/bin/config-service
 EXPOSE 8002
-HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/config-service", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/config-service", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/config-service"]
 
 FROM runtime AS agent-orchestrator
@@ -89,7 +89,7 @@ COPY --from=build /out/bin/agent-orchestrator /usr/local/bin/agent-orchestrator
 # An empty volume takes its owner from here.
 COPY --from=build --chown=10001:10001 /out/data /var/lib/agentrunner
 EXPOSE 8003
-HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/agent-orchestrator", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/agent-orchestrator", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/agent-orchestrator"]
 
 FROM runtime AS agent-pool
@@ -98,7 +98,7 @@ LABEL org.opencontainers.image.title="agent-pool" \
 COPY --from=build /out/bin/agent-pool /usr/local/bin/agent-pool
 COPY --from=build --chown=10001:10001 /out/data /var/lib/agentrunner
 EXPOSE 8011
-HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/agent-pool", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/agent-pool", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/agent-pool"]
 
 FROM runtime AS agentrunner

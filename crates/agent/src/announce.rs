@@ -29,7 +29,7 @@ impl Announcer {
             self.publish(namespace, EventBody::TaskFinished { task: *task, status: *status });
         }
         for ready in &transition.ready {
-            self.publish(namespace, EventBody::TaskStatus { task: ready.task, status: TaskStatus::Queued });
+            self.progress(namespace, EventBody::TaskStatus { task: ready.task, status: TaskStatus::Queued });
         }
         self.ready(&transition.ready).await;
     }
@@ -39,7 +39,7 @@ impl Announcer {
     /// One that may not start yet is only told to listeners; the sweeper announces it when its time has come.
     pub async fn created(&self, task: &Task) {
         let created = EventBody::TaskCreated { task: task.id, agent: task.agent.clone() };
-        self.publish(&task.namespace, created);
+        self.progress(&task.namespace, created);
         let may_start = task.run_at.is_none_or(|at| at <= task.created_at);
         if task.status == TaskStatus::Queued && may_start {
             self.ready(&[ReadyTask { task: task.id, mode: task.mode, priority: task.priority }]).await;
@@ -55,6 +55,18 @@ impl Announcer {
             warn!(%error, tasks = tasks.len(), "ready tasks could not be announced; the sweeper will do it");
         }
         failpoint::hit("C08");
+    }
+
+    /// Tells that a worker has begun with a task.
+    pub fn running(&self, task: &Task) {
+        self.progress(&task.namespace, EventBody::TaskStatus { task: task.id, status: TaskStatus::Running });
+    }
+
+    /// Tells whoever watches a task; nothing is made of it when nobody does.
+    pub(crate) fn progress(&self, namespace: &Namespace, body: EventBody) {
+        if body.task().is_none_or(|task| self.events.listens(task)) {
+            self.publish(namespace, body);
+        }
     }
 
     pub(crate) fn publish(&self, namespace: &Namespace, body: EventBody) {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
@@ -14,18 +15,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use crate::carry;
 use crate::link::{CallError, Link};
 
+/// What an answer is called that only says that there will be one.
+pub(crate) const WORKING: &str = "Agentrunner-Working";
+/// How often whoever has a question says that it is at work on it.
+pub(crate) const BEAT: Duration = Duration::from_millis(500);
+/// A question that nobody has been heard of for so long is lost: its server died, or never got it.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What is expected, and what is held for others to fetch.
 pub(crate) struct Inbox {
     /// What our subjects begin with, not to be guessed by others.
     base: OnceLock<String>,
     next: AtomicU64,
-    expected: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
+    expected: Mutex<HashMap<u64, Waiting>>,
     held: Mutex<HashMap<u64, Holding>>,
     total: u32,
     /// Bounds what is gathered from others, in KiB.
     gathering: Semaphore,
     /// Bounds what is held for others after its maker is done, in KiB.
     holding: Arc<Semaphore>,
+}
+
+/// Somebody waits for an answer.
+struct Waiting {
+    answer: oneshot::Sender<Message>,
+    /// Whoever has the question has said that it is at work on it.
+    heard: bool,
 }
 
 /// A body, and what tells its holder that it was let go: by being dropped.
@@ -82,9 +97,20 @@ impl Inbox {
             let token = message.subject.rsplit_once('.').map_or("", |(_, token)| token);
             if let Some(token) = token.strip_prefix('h') {
                 self.fetched(token, client, &message);
-            } else if let Some(waiting) = token.parse().ok().and_then(|token| lock(&self.expected).remove(&token)) {
-                let _ = waiting.send(message);
+            } else if let Ok(token) = token.parse() {
+                self.answered(token, message);
             }
+        }
+    }
+
+    fn answered(&self, token: u64, message: Message) {
+        let mut expected = lock(&self.expected);
+        if carry::header(&message, WORKING).is_some() {
+            if let Some(waiting) = expected.get_mut(&token) {
+                waiting.heard = true;
+            }
+        } else if let Some(waiting) = expected.remove(&token) {
+            let _ = waiting.answer.send(message);
         }
     }
 
@@ -100,8 +126,8 @@ impl Inbox {
 
     pub(crate) fn expect(&self) -> Expected<'_> {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.expected).insert(token, sender);
+        let (answer, receiver) = oneshot::channel();
+        lock(&self.expected).insert(token, Waiting { answer, heard: false });
         Expected { inbox: self, token, receiver }
     }
 
@@ -114,7 +140,7 @@ impl Inbox {
     pub(crate) async fn echo(&self, client: &Client) -> Result<(), CallError> {
         let expected = self.expect();
         client.publish(expected.subject(), Bytes::new()).await?;
-        expected.answer().await.map(|_| ()).ok_or(CallError::Lost)
+        expected.answer().await.map(|_| ())
     }
 
     /// Lets others fetch `body`.
@@ -145,9 +171,20 @@ impl Expected<'_> {
         format!("{}.{}", self.inbox.base(), self.token)
     }
 
-    /// The answer; `None` when it was given up.
-    pub(crate) async fn answer(mut self) -> Option<Message> {
-        (&mut self.receiver).await.ok()
+    /// The answer, for as long as whoever has the question is heard of.
+    pub(crate) async fn answer(mut self) -> Result<Message, CallError> {
+        loop {
+            match tokio::time::timeout(SILENCE, &mut self.receiver).await {
+                Ok(answer) => return answer.map_err(|_| CallError::Lost),
+                Err(_) if !self.heard() => return Err(CallError::Silent),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells whether it was heard of since this was last asked.
+    fn heard(&self) -> bool {
+        lock(&self.inbox.expected).get_mut(&self.token).is_some_and(|waiting| std::mem::take(&mut waiting.heard))
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bus::{BusError, Events, Received, RequestHandler, Requests, ServeGuard, TaskEvents};
 use bytes::Bytes;
-use domain::{Event, TaskId};
+use domain::{Event, EventKind, TaskId};
 use futures::stream::BoxStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -84,8 +84,12 @@ impl Events for NatsBus {
         self.hub.subscribe().await
     }
 
-    async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
-        self.hub.subscribe_lifecycle().await
+    async fn subscribe_ends(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        self.hub.subscribe_kind(EventKind::End).await
+    }
+
+    async fn subscribe_control(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        self.hub.subscribe_kind(EventKind::Control).await
     }
 
     async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError> {

@@ -56,6 +56,8 @@ pub(crate) enum CallError {
     NoResponder,
     #[error("the connection was lost before the answer came")]
     Lost,
+    #[error("whoever was asked is no longer heard of")]
+    Silent,
     #[error("it could not be sent: {0}")]
     Unsent(#[from] async_nats::PublishError),
 }
@@ -194,7 +196,7 @@ impl Link {
         } else {
             self.client.publish_with_reply_and_headers(subject, reply, headers, body).await?;
         }
-        let answer = pending.answer().await.ok_or(CallError::Lost)?;
+        let answer = pending.answer().await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(CallError::NoResponder);
         }

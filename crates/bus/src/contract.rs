@@ -41,7 +41,7 @@ pub async fn work_queue<F: Future<Output = Arc<dyn WorkQueue>>>(make: impl Fn() 
 /// Runs all cases of events; `make` makes a bus without subscribers.
 pub async fn events<F: Future<Output = Arc<dyn Events>>>(make: impl Fn() -> F) {
     a_subscriber_hears_everything_but_deltas_in_order(&*make().await).await;
-    a_lifecycle_subscriber_hears_no_steps(&*make().await).await;
+    who_listens_to_ends_or_control_hears_nothing_else(&*make().await).await;
     a_task_s_subscriber_hears_its_task_only(&*make().await).await;
     a_late_reader_gets_what_was_spoken_before(&*make().await).await;
     a_new_call_voids_the_deltas_of_the_one_before(&*make().await).await;
@@ -216,6 +216,10 @@ fn step(number: u128, seq: u32) -> Event {
     event(EventBody::TaskStep { task: task(number), step: Arc::new(step) })
 }
 
+fn cancelled(number: u128) -> Event {
+    event(EventBody::CancelRequested { task: task(number) })
+}
+
 fn finished(number: u128) -> Event {
     event(EventBody::TaskFinished { task: task(number), status: TaskStatus::Succeeded })
 }
@@ -265,19 +269,18 @@ pub async fn a_subscriber_hears_everything_but_deltas_in_order(bus: &dyn Events)
     }
 }
 
-/// A lifecycle subscriber hears neither steps nor deltas.
-pub async fn a_lifecycle_subscriber_hears_no_steps(bus: &dyn Events) {
-    let mut stream = bus.subscribe_lifecycle().await.expect("a subscription");
-    for event in [created(1), step(1, 0), delta(1, (1, 1, 1, 1)), finished(1)] {
+/// A subscriber to ends hears the ends of tasks and nothing else, one to control what services tell each other.
+pub async fn who_listens_to_ends_or_control_hears_nothing_else(bus: &dyn Events) {
+    let mut ends = bus.subscribe_ends().await.expect("a subscription");
+    let mut control = bus.subscribe_control().await.expect("a subscription");
+    let told = [created(1), step(1, 0), cancelled(1), delta(1, (1, 1, 1, 1)), finished(1), cancelled(2), finished(2)];
+    for event in told {
         bus.publish(event);
     }
-    let mut heard = Vec::new();
-    while heard.last() != Some(&finished(1)) {
-        heard.push(hear(&mut stream).await);
+    for number in 1..=2 {
+        assert_eq!(hear(&mut ends).await, finished(number));
+        assert_eq!(hear(&mut control).await, cancelled(number));
     }
-    // An adapter that cannot tell steps apart may send them; it never sends deltas.
-    heard.retain(|event| !matches!(event.body, EventBody::TaskStep { .. }));
-    assert_eq!(heard, [created(1), finished(1)]);
 }
 
 /// A task's subscriber hears all of its task, deltas included, and nothing else.

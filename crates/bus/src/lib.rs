@@ -49,11 +49,12 @@ pub trait Events: Send + Sync + 'static {
     /// Listens to everything but deltas. A slow listener misses events and is told `Received::Missed`.
     async fn subscribe(&self) -> Result<BoxStream<'static, Received>, BusError>;
 
-    /// Listens to what happens to tasks and agents as a whole: everything but steps and deltas. Unlike `subscribe`, it does
-    /// not make `listens` true for every task, so that pools can hear of cancellations at no cost to each step.
-    async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
-        self.subscribe().await
-    }
+    /// Listens to the ends of all tasks. Unlike `subscribe`, it does not make `listens` true.
+    async fn subscribe_ends(&self) -> Result<BoxStream<'static, Received>, BusError>;
+
+    /// Listens to what services tell each other: cancellations, new versions of agents, reports of pools. Unlike
+    /// `subscribe`, it does not make `listens` true.
+    async fn subscribe_control(&self) -> Result<BoxStream<'static, Received>, BusError>;
 
     /// Listens to one task, deltas included; the deltas of the step that is being spoken come first.
     async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError>;

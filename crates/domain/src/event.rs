@@ -116,6 +116,35 @@ impl EventBody {
             Self::AgentUpdated { .. } | Self::PoolReport { .. } => None,
         }
     }
+
+    /// Who needs it.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::TaskDelta { .. } => EventKind::Delta,
+            Self::TaskStep { .. } => EventKind::Step,
+            Self::TaskCreated { .. }
+            | Self::TaskStatus { .. }
+            | Self::ToolProgress { .. }
+            | Self::BudgetWarning { .. } => EventKind::Progress,
+            Self::TaskFinished { .. } => EventKind::End,
+            Self::CancelRequested { .. } | Self::AgentUpdated { .. } | Self::PoolReport { .. } => EventKind::Control,
+        }
+    }
+}
+
+/// Who needs an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Whoever watches the task: a piece of an answer, kept for those who come late.
+    Delta,
+    /// Whoever watches the task: a step.
+    Step,
+    /// Whoever watches the task: what else happens to it before its end.
+    Progress,
+    /// Whoever waits for the task.
+    End,
+    /// The services themselves.
+    Control,
 }
 
 /// A numbered piece of the answer that will become step `seq`.

@@ -25,7 +25,7 @@ pub use budget::{
 };
 pub use clock::{Clock, Ids, ManualClock, SystemClock, SystemIds, Timestamp};
 pub use duration::{DurationError, HumanDuration};
-pub use event::{Delta, Event, EventBody};
+pub use event::{Delta, Event, EventBody, EventKind};
 pub use failure::{Failure, FailureKind};
 pub use ids::{AgentName, NameError, Namespace, TaskId, ThreadId, WorkerId};
 pub use message::{FinishReason, Image, Message, Reasoning, ToolCall, Usage};

@@ -12,6 +12,7 @@
 mod accounts;
 mod books;
 mod fault;
+mod lookup;
 pub mod migrate;
 mod ops;
 mod options;
@@ -39,6 +40,7 @@ use state::{
 };
 
 use crate::books::SharedBooks;
+use crate::lookup::{Found, Lookups};
 use crate::pool::{Attempts, Pools, within};
 use crate::ready::Readiness;
 use crate::tx::EncodedStep;
@@ -55,6 +57,7 @@ pub struct PostgresState {
     books: SharedBooks,
     fast: FastLanes,
     full: Arc<FullLane>,
+    lookups: Lookups,
 }
 
 impl std::fmt::Debug for PostgresState {
@@ -77,13 +80,20 @@ impl PostgresState {
         let full =
             FullLane::start(Arc::clone(&pools), Arc::clone(&ready), books.clone(), Arc::clone(&clock), threshold);
         let fast = FastLanes::start(&pools, &ready, &full, &clock);
-        Arc::new(Self { threshold, ready, pools, books, fast, full })
+        let lookups = Lookups::new(&pools);
+        Arc::new(Self { threshold, ready, pools, books, fast, full, lookups })
     }
 
     /// Hands an operation to the full lane and waits until it is durable.
     async fn write<W: Write>(&self, write: W) -> Result<W::Output, StateError> {
         self.ready.wait().await?;
         self.full.write(write).await
+    }
+
+    /// Finds a task, together with others that are looked for at the same time.
+    async fn look_up(&self, namespace: &Namespace, task: TaskId, with_answer: bool) -> Result<Found, StateError> {
+        self.ready.wait().await?;
+        self.lookups.find(namespace, task, with_answer).await
     }
 
     /// Transactions that read.
@@ -220,11 +230,20 @@ impl State for PostgresState {
     }
 
     async fn task(&self, namespace: &Namespace, task: TaskId) -> Result<Option<Task>, StateError> {
-        within!(self.reads().await?, conn => read::task(conn, namespace, task))
+        let found = self.look_up(namespace, task, false).await?;
+        Ok(found.map(|(task, _)| task))
     }
 
     async fn answer(&self, namespace: &Namespace, task: TaskId) -> Result<Option<Value>, StateError> {
         within!(self.reads().await?, conn => read::answer(conn, namespace, task))
+    }
+
+    async fn task_with_answer(
+        &self,
+        namespace: &Namespace,
+        task: TaskId,
+    ) -> Result<Option<(Task, Option<Value>)>, StateError> {
+        self.look_up(namespace, task, true).await
     }
 
     async fn tasks(

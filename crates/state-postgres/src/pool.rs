@@ -25,6 +25,7 @@ pub(crate) struct Pools {
     readers: PgPool,
     begin_write: Arc<str>,
     begin_read: Arc<str>,
+    begin_lookup: Arc<str>,
     place: String,
 }
 
@@ -59,6 +60,7 @@ impl Pools {
             readers: pool(readers).idle_timeout(idle(kept, readers)).connect_lazy_with(connect),
             begin_write: format!("BEGIN; {limits}; {plans}").into(),
             begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}").into(),
+            begin_lookup: format!("BEGIN READ ONLY; {limits}; {plans}").into(),
             place: options.place(),
         }
     }
@@ -76,6 +78,11 @@ impl Pools {
     /// Transactions that read.
     pub(crate) fn reads(&self) -> Attempts<'_> {
         Attempts { pools: self, pool: &self.readers, begin: &self.begin_read, tries: 0 }
+    }
+
+    /// Transactions that read by keys, planned as those of the lanes are.
+    pub(crate) fn lookups(&self) -> Attempts<'_> {
+        Attempts { pools: self, pool: &self.readers, begin: &self.begin_lookup, tries: 0 }
     }
 
     /// Transactions of renewals, on the connection that is kept for them.

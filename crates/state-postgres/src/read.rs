@@ -1,22 +1,50 @@
 //! Reads: what only looks, one statement where it can be, on connections of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::Timestamp;
-use domain::{AgentName, ExecutionMode, Namespace, Step, Task, TaskId, TaskStatus, Thread, ThreadId, ThreadMessage};
+use domain::{AgentName, ExecutionMode, Namespace, Step, StepBody, Task, TaskId, TaskStatus, Thread, ThreadId, ThreadMessage};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 use state::{Page, StateStats, StateValue, TaskFilter};
+use uuid::Uuid;
 
 use crate::fault::Written;
 use crate::{rows, tx};
 use state::codec::{self, message_key, micros, status_column, timestamp};
 
-/// Finds a task.
-pub(crate) async fn task(conn: &mut PgConnection, namespace: &Namespace, id: TaskId) -> Written<Option<Task>> {
-    let row = sqlx::query(rows::FIND_TASK).bind(id.0).fetch_optional(conn).await?;
-    let row = row.as_ref().map(rows::task).transpose()?;
-    Ok(row.map(|row| row.task).filter(|task| task.namespace == *namespace))
+/// Finds tasks, and the answers of those that succeeded and whose answer is asked for.
+pub(crate) async fn look_up(
+    conn: &mut PgConnection,
+    asked: &HashMap<TaskId, bool>,
+) -> Written<HashMap<TaskId, (Task, Option<Value>)>> {
+    let mut found = HashMap::with_capacity(asked.len());
+    let mut answered = HashMap::new();
+    let ids: Vec<Uuid> = asked.keys().map(|id| id.0).collect();
+    for row in sqlx::query(rows::FIND_TASKS).bind(ids).fetch_all(&mut *conn).await? {
+        let row = rows::task(&row)?;
+        if row.task.status == TaskStatus::Succeeded && asked.get(&row.task.id) == Some(&true) {
+            answered.insert(row.key, row.task.id);
+        }
+        found.insert(row.task.id, (row.task, None));
+    }
+    if answered.is_empty() {
+        return Ok(found);
+    }
+    let keys: Vec<i64> = answered.keys().copied().collect();
+    for row in sqlx::query(rows::LAST_STEPS).bind(keys).fetch_all(&mut *conn).await? {
+        let raw = rows::raw_step(&row)?;
+        let key = codec::task_of_place(raw.place);
+        let step: Step = raw.decode()?;
+        let answer = match step.body {
+            StepBody::Model(model) => Some(model.output()),
+            _ => tx::answer(conn, key).await?,
+        };
+        if let Some((_, empty)) = answered.get(&key).and_then(|id| found.get_mut(id)) {
+            *empty = answer;
+        }
+    }
+    Ok(found)
 }
 
 /// Finds a succeeded task's answer.

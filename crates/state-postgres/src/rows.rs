@@ -29,13 +29,21 @@ macro_rules! head_columns {
 
 /// The columns that `task` reads.
 pub(crate) const TASK: &str = task_columns!();
-/// Finds a task by its id.
-pub(crate) const FIND_TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
+/// Finds tasks by their ids.
+pub(crate) const FIND_TASKS: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = ANY($1)");
+/// Finds the last step of each journal.
+pub(crate) const LAST_STEPS: &str = "SELECT step.* FROM unnest($1::bigint[]) AS asked (key), \
+     LATERAL (SELECT place, epoch, at, enc, body FROM steps WHERE place >= asked.key << 20 \
+     AND place < (asked.key + 1) << 20 ORDER BY place DESC LIMIT 1) AS step";
 /// Finds a task by its id and keeps others from changing it.
 pub(crate) const LOCK_TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1 FOR UPDATE");
-/// Finds tasks by their ids, those that nobody else keeps from being changed, and does so itself.
-pub(crate) const LOCK_FREE_TASKS: &str =
-    concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED");
+/// Finds tasks by their ids, those that nobody else keeps from being changed, and does so itself; behind their columns
+/// stands how often their workers were lost.
+pub(crate) const LOCK_FREE_TASKS: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    ", losses FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED"
+);
 /// Finds a head by its task's id and keeps others from changing it.
 pub(crate) const HEAD_BY_ID: &str = concat!("SELECT ", head_columns!(), " FROM tasks WHERE id = $1 FOR UPDATE");
 /// Finds a head by its task's row and keeps others from changing it.

@@ -17,6 +17,9 @@
 //! do what it was asked. The lines are JSON: whoever looks at the wire can read it, and the domain's types are written as
 //! they are, once.
 //!
+//! Calls that every task needs and that are under way at once are sent together, as one request to `state.batch`; each of them
+//! and each answer is as it would be alone (`batch.rs`).
+//!
 //! # Versions n and n - 1 together
 //!
 //! - A field that is not known is ignored. A new field has a default that means what was meant before there was one.
@@ -39,6 +42,7 @@
 //! have been done (nobody serves, the server refused to begin), and otherwise only what the one table in `method.rs`
 //! proves to be harmless. What is not repeated is `StateError::Unavailable`, and the caller decides.
 
+mod batch;
 mod call;
 mod calls;
 mod client;

@@ -14,6 +14,20 @@ pub(crate) struct Method {
 }
 
 impl Method {
+    /// Whether it is one of the calls that every task needs: those that are under way at once are sent together.
+    pub(crate) fn is_gathered(self) -> bool {
+        let often = [
+            Self::SUBMIT,
+            Self::CLAIM,
+            Self::APPEND,
+            Self::RESERVE,
+            Self::FINISH,
+            Self::TASK,
+            Self::TASK_WITH_ANSWER,
+        ];
+        often.contains(&self)
+    }
+
     /// Where it is served.
     pub(crate) fn subject(self) -> String {
         format!("state.{}", self.name)
@@ -97,6 +111,7 @@ methods! {
     REFERENCED = "referenced", Read, Harmless(READ);
     TASK = "task", Read, Harmless(READ);
     ANSWER = "answer", Read, Harmless(READ);
+    TASK_WITH_ANSWER = "task_with_answer", Read, Harmless(READ);
     TASKS = "tasks", Read, Harmless(READ);
     JOURNAL = "journal", Read, Harmless(READ);
     THREADS = "threads", Read, Harmless(READ);

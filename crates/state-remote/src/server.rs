@@ -1,5 +1,6 @@
 //! Answers calls for any record.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bus::{BusError, RequestHandler, Requests, ServeGuard};
 use bytes::Bytes;
+use futures::future::join_all;
 use state::{State, StateError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
+use crate::batch;
 use crate::call::Call;
 use crate::calls;
 use crate::frame::{self, Answer, Reason, Refusal};
@@ -81,7 +84,8 @@ pub async fn serve(
         kept_places: Arc::new(Semaphore::new(KEPT_PLACES)),
         options,
     });
-    let mut endpoints = Endpoints { requests, server: Arc::clone(&server), guards: Vec::new() };
+    let server_of_all = Arc::clone(&server);
+    let mut endpoints = Endpoints { requests, server: server_of_all, guards: Vec::new(), gathered: HashMap::new() };
     endpoints.serve::<calls::claim::Claim>().await?;
     endpoints.serve::<calls::signal::Signal>().await?;
     calls::operator::serve_all(&mut endpoints).await?;
@@ -89,7 +93,9 @@ pub async fn serve(
     calls::sweeper::serve_all(&mut endpoints).await?;
     calls::reader::serve_all(&mut endpoints).await?;
     calls::values::serve_all(&mut endpoints).await?;
-    Ok(Serving { guards: endpoints.guards, server })
+    let Endpoints { mut guards, gathered, .. } = endpoints;
+    guards.push(requests.serve(batch::SUBJECT, Arc::new(Batches(gathered))).await?);
+    Ok(Serving { guards, server })
 }
 
 /// Collects what is served.
@@ -97,13 +103,19 @@ pub(crate) struct Endpoints<'a> {
     requests: &'a dyn Requests,
     server: Arc<Server>,
     guards: Vec<ServeGuard>,
+    /// What may come in batches, by name.
+    gathered: HashMap<&'static str, Arc<dyn RequestHandler>>,
 }
 
 impl Endpoints<'_> {
     /// Serves one method.
     pub(crate) async fn serve<C: Call>(&mut self) -> Result<(), BusError> {
-        let endpoint = Endpoint::<C> { server: Arc::clone(&self.server), call: PhantomData };
-        self.guards.push(self.requests.serve(&C::METHOD.subject(), Arc::new(endpoint)).await?);
+        let endpoint: Arc<dyn RequestHandler> =
+            Arc::new(Endpoint::<C> { server: Arc::clone(&self.server), call: PhantomData });
+        self.guards.push(self.requests.serve(&C::METHOD.subject(), Arc::clone(&endpoint)).await?);
+        if C::METHOD.is_gathered() {
+            self.gathered.insert(C::METHOD.name, endpoint);
+        }
         Ok(())
     }
 }
@@ -118,6 +130,28 @@ impl<C: Call> RequestHandler for Endpoint<C> {
     async fn handle(&self, body: Bytes) -> Bytes {
         let span = tracing::debug_span!("state.answer", state.method = C::METHOD.name);
         self.server.answer::<C>(body).instrument(span).await
+    }
+}
+
+/// Answers several calls at once, each as if it had come alone.
+struct Batches(HashMap<&'static str, Arc<dyn RequestHandler>>);
+
+#[async_trait]
+impl RequestHandler for Batches {
+    async fn handle(&self, body: Bytes) -> Bytes {
+        let malformed = |detail: &str| {
+            let detail = detail.to_owned();
+            Answer::<()>::Refused(Refusal { reason: Reason::Malformed, detail }).write()
+        };
+        let Some(calls) = batch::read_calls(&body) else { return malformed("this is no batch of calls") };
+        drop(body);
+        let answers = calls.into_iter().map(|(name, call)| async move {
+            match self.0.get(name.as_str()) {
+                Some(endpoint) => endpoint.handle(call).await,
+                None => malformed("this call is not made in batches"),
+            }
+        });
+        batch::write_answers(&join_all(answers).await)
     }
 }
 

@@ -311,6 +311,15 @@ impl State for SqliteState {
         self.read(move |conn| read::answer(conn, &namespace, task)).await
     }
 
+    async fn task_with_answer(
+        &self,
+        namespace: &Namespace,
+        task: TaskId,
+    ) -> Result<Option<(Task, Option<Value>)>, StateError> {
+        let namespace = namespace.clone();
+        self.read(move |conn| read::task_with_answer(conn, &namespace, task)).await
+    }
+
     async fn tasks(
         &self,
         namespace: &Namespace,

@@ -102,6 +102,18 @@ pub(crate) fn answer(conn: &Connection, namespace: &Namespace, id: TaskId) -> Wr
     }
 }
 
+/// Finds a task and, when it succeeded, its answer.
+pub(crate) fn task_with_answer(
+    conn: &Connection,
+    namespace: &Namespace,
+    id: TaskId,
+) -> Written<Option<(Task, Option<Value>)>> {
+    let Some(task) = task(conn, namespace, id)? else { return Ok(None) };
+    // An end cannot be taken back by what happens between the two statements but by a retry, which leaves the old answer.
+    let answer = if task.status == TaskStatus::Succeeded { answer(conn, namespace, id)? } else { None };
+    Ok(Some((task, answer)))
+}
+
 /// Lists tasks, the newest first.
 pub(crate) fn tasks(
     conn: &Connection,

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod contract;
 mod error;
 pub mod gates;
+pub mod gather;
 pub mod leases;
 mod types;
 
@@ -164,6 +165,13 @@ pub trait State: Send + Sync + 'static {
 
     /// Finds a succeeded task's answer: its last model step.
     async fn answer(&self, namespace: &Namespace, task: TaskId) -> Result<Option<serde_json::Value>, StateError>;
+
+    /// Finds a task and, when it succeeded, its answer, in one look.
+    async fn task_with_answer(
+        &self,
+        namespace: &Namespace,
+        task: TaskId,
+    ) -> Result<Option<(Task, Option<serde_json::Value>)>, StateError>;
 
     /// Lists tasks, the newest first, up to `limit`; `after` is the last id of the page before.
     async fn tasks(

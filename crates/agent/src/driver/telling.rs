@@ -44,12 +44,12 @@ impl Announcer {
         transition: &Transition,
     ) {
         for (child, agent) in children {
-            self.publish(namespace, EventBody::TaskCreated { task: *child, agent: agent.clone() });
+            self.progress(namespace, EventBody::TaskCreated { task: *child, agent: agent.clone() });
         }
         let moved_on = transition.ready.iter().any(|ready| ready.task == task)
             || transition.ended.iter().any(|(ended, _)| *ended == task);
         if !moved_on {
-            self.publish(namespace, EventBody::TaskStatus { task, status: TaskStatus::Waiting });
+            self.progress(namespace, EventBody::TaskStatus { task, status: TaskStatus::Waiting });
         }
     }
 }

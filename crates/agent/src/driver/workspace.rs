@@ -207,7 +207,7 @@ impl Workspace for TaskWorkspace<'_> {
         let fraction = fraction.filter(|part| part.is_finite()).map(|part| part.clamp(0.0, 1.0));
         let call_id = call_id.to_owned();
         let body = EventBody::ToolProgress { task: self.task.id, call_id, message, fraction };
-        self.parts.announcer.publish(&self.task.namespace, body);
+        self.parts.announcer.progress(&self.task.namespace, body);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use domain::{Event, EventBody, TaskId};
+use domain::{Event, EventBody, EventKind, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// The version of what we write, and the only one that we read.
@@ -74,12 +74,11 @@ impl Subjects {
 
     /// Where an event is told.
     pub(crate) fn of(&self, body: &EventBody) -> String {
-        let task = body.task();
-        match (body, task) {
+        let kind = Self::word(body.kind());
+        match (body, body.task()) {
             (EventBody::TaskDelta { task, .. }, _) => self.deltas(*task),
-            (EventBody::TaskStep { task, .. }, _) => format!("{}.events.step.{task}", self.prefix),
-            (_, Some(task)) => format!("{}.events.lifecycle.{task}", self.prefix),
-            (_, None) => format!("{}.events.lifecycle.agent", self.prefix),
+            (_, Some(task)) => format!("{}.events.{kind}.{task}", self.prefix),
+            (_, None) => format!("{}.events.{kind}.agent", self.prefix),
         }
     }
 
@@ -97,8 +96,9 @@ impl Subjects {
         format!("{}.events.*.*", self.prefix)
     }
 
-    pub(crate) fn lifecycle(&self) -> String {
-        format!("{}.events.lifecycle.*", self.prefix)
+    /// All events of a kind but deltas.
+    pub(crate) fn all_of(&self, kind: EventKind) -> String {
+        format!("{}.events.{}.*", self.prefix, Self::word(kind))
     }
 
     /// All of a task, in the order in which it was told: it takes one subscription for that.
@@ -116,12 +116,14 @@ impl Subjects {
         format!("{}.missed", self.prefix)
     }
 
-    /// What a kind of event is called in metrics.
-    pub(crate) fn kind(body: &EventBody) -> &'static str {
-        match body {
-            EventBody::TaskDelta { .. } => "delta",
-            EventBody::TaskStep { .. } => "step",
-            _ => "lifecycle",
+    /// What a kind of event is called in subjects and metrics.
+    pub(crate) fn word(kind: EventKind) -> &'static str {
+        match kind {
+            EventKind::Delta => "delta",
+            EventKind::Step => "step",
+            EventKind::Progress => "progress",
+            EventKind::End => "end",
+            EventKind::Control => "control",
         }
     }
 }

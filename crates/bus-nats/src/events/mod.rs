@@ -2,6 +2,7 @@
 
 mod deltas;
 mod fold;
+mod held;
 mod interest;
 mod mailbox;
 mod message;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use bus::{BusError, Received, TaskEvents};
 use bytes::Bytes;
-use domain::{Event, TaskId};
+use domain::{Event, EventKind, TaskId};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tracing::debug;
@@ -41,8 +42,9 @@ impl Hub {
     pub(crate) fn open(link: &Link, options: &Arc<NatsOptions>) -> Self {
         let subjects = Subjects::new(&options.prefix);
         let deltas = Deltas::new(link.clone(), subjects.clone(), &options.prefix, options.deltas);
-        let (publisher, telltale) = Publisher::new(link.clone(), subjects.clone(), options.publish_queue);
         let interest = Arc::new(Interest::new());
+        let (publisher, telltale) =
+            Publisher::new(link.clone(), subjects.clone(), Arc::clone(&interest), options.publish_queue);
         spawn(link, telltale.run());
         let kept = deltas.clone();
         spawn(link, async move { kept.keep().await });
@@ -65,8 +67,8 @@ impl Hub {
         Ok(reading.start(None))
     }
 
-    pub(crate) async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
-        let reading = self.prepare(self.subjects.lifecycle(), None).await?;
+    pub(crate) async fn subscribe_kind(&self, kind: EventKind) -> Result<BoxStream<'static, Received>, BusError> {
+        let reading = self.prepare(self.subjects.all_of(kind), None).await?;
         let _ = self.link.round_trip().await;
         Ok(reading.start(None))
     }

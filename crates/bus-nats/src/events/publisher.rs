@@ -13,11 +13,13 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::fold::Spoken;
+use super::held::Held;
+use super::interest::Interest;
 use super::message::{Envelope, Mark, Subjects};
 use crate::link::Link;
 
 /// How many tasks are remembered whose deltas this process has told.
-const SPEAKERS: usize = 16_384;
+pub(super) const SPEAKERS: usize = 16_384;
 /// How often others are told at most that events were not told.
 const NOTICE: Duration = Duration::from_secs(1);
 /// How many events are sent between two looks at what else is to do.
@@ -44,14 +46,16 @@ pub(crate) struct Telltale {
     lost: Arc<AtomicBool>,
     link: Link,
     subjects: Subjects,
+    interest: Arc<Interest>,
+    held: Held,
 }
 
 impl Publisher {
-    pub(crate) fn new(link: Link, subjects: Subjects, room: usize) -> (Self, Telltale) {
+    pub(crate) fn new(link: Link, subjects: Subjects, interest: Arc<Interest>, room: usize) -> (Self, Telltale) {
         let (sender, queue) = mpsc::channel(room.max(1));
         let lost = Arc::new(AtomicBool::new(false));
         let publisher = Self { queue: sender, speaking: Mutex::default(), lost: lost.clone() };
-        (publisher, Telltale { queue, lost, link, subjects })
+        (publisher, Telltale { queue, lost, link, subjects, interest, held: Held::default() })
     }
 
     pub(crate) fn publish(&self, event: Event) {
@@ -104,9 +108,12 @@ impl Telltale {
                         return;
                     }
                     for telling in batch.drain(..) {
-                        self.tell(telling).await;
+                        self.take(telling).await;
                     }
                 }
+                () = until(self.held.next()) => for event in self.held.due() {
+                    self.tell(event, None).await;
+                },
                 _ = notice.tick() => {}
             }
             if self.link.connected() && noticed.elapsed() >= NOTICE && self.lost.swap(false, Ordering::Relaxed) {
@@ -116,8 +123,33 @@ impl Telltale {
         }
     }
 
-    async fn tell(&self, Telling { event, mark }: Telling) {
-        let kind = Subjects::kind(&event.body);
+    /// Decides what travels now.
+    async fn take(&mut self, Telling { event, mark }: Telling) {
+        let heard = || event.body.task().is_none_or(|task| self.interest.listens(task));
+        match (&event.body, mark) {
+            (EventBody::TaskDelta { task, .. }, _) => {
+                let (task, heard) = (*task, heard());
+                for event in self.held.delta(task, event, heard) {
+                    self.tell(event, None).await;
+                }
+            }
+            (EventBody::TaskStep { task, step }, Some(mark)) => {
+                let (needed, heard) = (self.held.step(*task, step.seq), heard());
+                // It was told for the sake of deltas that never travelled.
+                if needed || heard {
+                    self.tell(event, needed.then_some(mark)).await;
+                }
+            }
+            (EventBody::TaskFinished { task, .. }, Some(mark)) => {
+                let needed = self.held.end(*task);
+                self.tell(event, needed.then_some(mark)).await;
+            }
+            _ => self.tell(event, mark).await,
+        }
+    }
+
+    async fn tell(&self, event: Event, mark: Option<Mark>) {
+        let kind = Subjects::word(event.body.kind());
         if !self.link.connected() {
             dropped("not_connected");
             self.lost.store(true, Ordering::Relaxed);
@@ -150,6 +182,14 @@ impl Telltale {
             debug!(%error, "an event could not be sent");
         }
         sent.is_ok()
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

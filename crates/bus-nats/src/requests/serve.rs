@@ -1,6 +1,7 @@
 //! Answering: one NATS service a first word of a subject, one endpoint a subject.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::discovery::Service;
 use super::{FAILED, OVERLOADED, TOO_LARGE, UNFETCHED, full_subject, refusal};
 use crate::NatsOptions;
 use crate::carry::{self, CarryError};
+use crate::inbox::{BEAT, WORKING};
 use crate::link::Link;
 
 /// How long a large answer waits to be fetched.
@@ -160,7 +162,11 @@ impl Server {
 
     async fn answer(&self, request: &Message) {
         let begin = Instant::now();
-        let answer = self.handle(request).await;
+        let answer = tokio::select! {
+            biased;
+            answer = self.handle(request) => answer,
+            never = self.beat(request) => match never {},
+        };
         let (outcome, error) = match &answer {
             Ok(_) => ("answered", None),
             Err(refused) => ("failed", Some(refused.status.clone())),
@@ -170,6 +176,16 @@ impl Server {
         match answer {
             Ok(answer) if answer.len() > carry::inline_limit(&self.link.client) => self.lend(request, answer).await,
             answer => self.respond(request, answer, HeaderMap::new()).await,
+        }
+    }
+
+    /// Says every now and then that the request is at work, so that whoever asked learns soon of the end of this process.
+    async fn beat(&self, request: &Message) -> Infallible {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            let mut headers = HeaderMap::new();
+            headers.insert(WORKING, "1");
+            self.respond(request, Ok(Bytes::new()), headers).await;
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use domain::EventBody;
 use futures::StreamExt as _;
 
-use crate::support::{connected, created, delta, finished, hear, options, pair, step, stranger, task, until, within};
+use crate::support::{cancelled, connected, created, delta, finished, hear, options, pair, step, stranger, task, until, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_keep_their_contract() {
@@ -19,18 +19,16 @@ async fn events_keep_their_contract() {
 async fn what_one_process_tells_another_hears() {
     let (here, there) = pair(&testkit::servers::nats().await.url()).await;
     let mut all = here.subscribe().await.unwrap();
-    let mut lifecycle = here.subscribe_lifecycle().await.unwrap();
+    let (mut ends, mut control) = (here.subscribe_ends().await.unwrap(), here.subscribe_control().await.unwrap());
     let mut one = here.subscribe_task(task(1)).await.unwrap();
-    for event in [created(1), delta(1, 1), step(1, 1, "short"), created(2), finished(1)] {
+    for event in [created(1), delta(1, 1), step(1, 1, "short"), created(2), cancelled(1), finished(1)] {
         there.publish(event);
     }
-    for event in [created(1), step(1, 1, "short"), created(2), finished(1)] {
+    for event in [created(1), step(1, 1, "short"), created(2), cancelled(1), finished(1)] {
         assert_eq!(hear(&mut all).await, event);
     }
-    for event in [created(1), created(2), finished(1)] {
-        assert_eq!(hear(&mut lifecycle).await, event, "no steps at all");
-    }
-    for event in [created(1), delta(1, 1), step(1, 1, "short"), finished(1)] {
+    assert_eq!((hear(&mut ends).await, hear(&mut control).await), (finished(1), cancelled(1)));
+    for event in [created(1), delta(1, 1), step(1, 1, "short"), cancelled(1), finished(1)] {
         assert_eq!(hear(&mut one.live).await, event);
     }
 }
@@ -52,13 +50,13 @@ async fn a_late_reader_elsewhere_hears_a_call_from_its_first_word() {
 async fn a_process_knows_who_listens_elsewhere() {
     let (here, there) = pair(&testkit::servers::nats().await.url()).await;
     until("the end of not knowing", async || !there.listens(task(1))).await;
-    let lifecycle = here.subscribe_lifecycle().await.unwrap();
+    let ends = here.subscribe_ends().await.unwrap();
     let one = here.subscribe_task(task(1)).await.unwrap();
     until("the news", async || there.listens(task(1))).await;
     assert!(!there.listens(task(2)));
     let all = here.subscribe().await.unwrap();
     until("the news", async || there.listens(task(2))).await;
-    drop((lifecycle, one, all));
+    drop((ends, one, all));
     until("the silence", async || !there.listens(task(1)) && !there.listens(task(2))).await;
 
     there.publish(delta(3, 1));
@@ -90,7 +88,7 @@ async fn what_others_put_on_our_subjects_is_dropped() {
     for payload in
         [b"".as_slice(), b"null", b"\xff\xfe", br#"{"v":99,"missed":true}"#, br#"{"v":1}"#, &huge, other_task]
     {
-        for subject in ["events.step", "events.lifecycle", "deltas.spoken", "anything.else"] {
+        for subject in ["events.step", "events.progress", "events.end", "events.control", "deltas.spoken", "anything.else"] {
             let subject = format!("{}.{subject}.{}", options.prefix, task(1));
             nats.publish(subject, Bytes::copy_from_slice(payload)).await.unwrap();
         }

@@ -48,7 +48,7 @@ async fn a_killed_server_costs_time_only() {
     let mut nats = Nats::start().await;
     let (here, there) = pair(&nats.url()).await;
     let _serving = here.serve("state.claim", Arc::new(Echo)).await.unwrap();
-    let mut lifecycle = there.subscribe_lifecycle().await.unwrap();
+    let mut ends = there.subscribe_ends().await.unwrap();
     let mut one = there.subscribe_task(task(1)).await.unwrap();
 
     nats.kill();
@@ -68,7 +68,7 @@ async fn a_killed_server_costs_time_only() {
         Ok(answer) => assert_eq!(answer, "patient"),
         Err(error) => assert!(matches!(error, BusError::NoResponder { .. }), "{error}"),
     }
-    missed(&mut lifecycle).await;
+    missed(&mut ends).await;
     missed(&mut one.live).await;
     let mut meanwhile = meanwhile.live;
     missed(&mut meanwhile).await;
@@ -77,7 +77,7 @@ async fn a_killed_server_costs_time_only() {
     assert_eq!(there.request("state.claim", Bytes::from_static(b"again"), PATIENCE).await.unwrap(), "again");
     here.publish(finished(1));
     within("an event after the gap", async {
-        while !matches!(lifecycle.next().await, Some(Received::Event(event)) if *event == finished(1)) {}
+        while !matches!(ends.next().await, Some(Received::Event(event)) if *event == finished(1)) {}
     })
     .await;
 }

@@ -259,3 +259,35 @@ async fn how_fast_requests_are() {
         );
     }
 }
+
+/// Answers after longer than silence is borne.
+struct Slow;
+
+#[async_trait]
+impl RequestHandler for Slow {
+    async fn handle(&self, body: Bytes) -> Bytes {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        body
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_slow_is_waited_for_and_who_is_dead_is_not() {
+    let url = testkit::servers::nats().await.url();
+    let options = options(&url);
+    let bus = connected(options.clone()).await;
+    let _serving = bus.serve("state.slow", Arc::new(Slow)).await.unwrap();
+    let dead = stranger(&url).await;
+    // It takes requests and dies before it answers.
+    let _taken = dead.subscribe(format!("{}.requests.state.dead", options.prefix)).await.unwrap();
+    until("the subscription", async || {
+        let asked = bus.request("state.dead", Bytes::new(), Duration::from_millis(100)).await;
+        !matches!(asked, Err(BusError::NoResponder { .. }))
+    })
+    .await;
+    let slow = bus.request("state.slow", Bytes::from_static(b"body"), PATIENCE);
+    let lost = within("the end of patience", bus.request("state.dead", Bytes::new(), Duration::from_secs(600)));
+    let (slow, lost) = tokio::join!(slow, lost);
+    assert_eq!(slow.unwrap(), "body");
+    assert!(matches!(lost, Err(BusError::Unavailable(_))), "{lost:?}");
+}

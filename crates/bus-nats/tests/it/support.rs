@@ -74,6 +74,10 @@ pub(crate) fn created(number: u128) -> Event {
     event(EventBody::TaskCreated { task: task(number), agent: AgentName::new("writer").expect("a name") })
 }
 
+pub(crate) fn cancelled(number: u128) -> Event {
+    event(EventBody::CancelRequested { task: task(number) })
+}
+
 pub(crate) fn finished(number: u128) -> Event {
     event(EventBody::TaskFinished { task: task(number), status: TaskStatus::Succeeded })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use domain::{Event, EventBody, TaskId};
+use domain::{Event, EventBody, EventKind, TaskId};
 use futures::stream::BoxStream;
 
 use super::InprocOptions;
@@ -16,7 +16,8 @@ use crate::{Received, TaskEvents};
 pub(super) struct Topics {
     options: InprocOptions,
     everything: Subscribers,
-    lifecycle: Subscribers,
+    ends: Subscribers,
+    control: Subscribers,
     tasks: Mutex<Tasks>,
     /// How many tasks have a subscriber or a backlog, to be read without the lock.
     ///
@@ -43,7 +44,8 @@ impl Topics {
         Self {
             options,
             everything: Subscribers::default(),
-            lifecycle: Subscribers::default(),
+            ends: Subscribers::default(),
+            control: Subscribers::default(),
             tasks: Mutex::new(Tasks { subscribers: HashMap::new(), backlogs }),
             of_interest: AtomicUsize::new(0),
             next_subscriber: AtomicU64::new(0),
@@ -51,13 +53,18 @@ impl Topics {
     }
 
     pub(super) fn publish(&self, event: Event) {
-        let delta = matches!(event.body, EventBody::TaskDelta { .. });
-        let lifecycle = !delta && !matches!(event.body, EventBody::TaskStep { .. });
+        let kind = event.body.kind();
+        let delta = kind == EventKind::Delta;
         let to_everything = !delta && self.everything.any();
-        let to_lifecycle = lifecycle && self.lifecycle.any();
+        let of_kind = match kind {
+            EventKind::End => Some(&self.ends),
+            EventKind::Control => Some(&self.control),
+            EventKind::Delta | EventKind::Step | EventKind::Progress => None,
+        }
+        .filter(|subscribers| subscribers.any());
         // A delta is kept even when nobody listens yet.
         let task = event.body.task().filter(|_| delta || self.of_interest.load(Ordering::SeqCst) > 0);
-        if !to_everything && !to_lifecycle && task.is_none() {
+        if !to_everything && of_kind.is_none() && task.is_none() {
             return;
         }
         let event = Arc::new(event);
@@ -67,8 +74,8 @@ impl Topics {
         if to_everything {
             self.everything.tell(&event);
         }
-        if to_lifecycle {
-            self.lifecycle.tell(&event);
+        if let Some(subscribers) = of_kind {
+            subscribers.tell(&event);
         }
     }
 
@@ -110,8 +117,12 @@ impl Topics {
         Self::add(topics, |topics| &topics.everything)
     }
 
-    pub(super) fn subscribe_lifecycle(topics: &Arc<Self>) -> BoxStream<'static, Received> {
-        Self::add(topics, |topics| &topics.lifecycle)
+    pub(super) fn subscribe_ends(topics: &Arc<Self>) -> BoxStream<'static, Received> {
+        Self::add(topics, |topics| &topics.ends)
+    }
+
+    pub(super) fn subscribe_control(topics: &Arc<Self>) -> BoxStream<'static, Received> {
+        Self::add(topics, |topics| &topics.control)
     }
 
     fn add(topics: &Arc<Self>, choose: fn(&Self) -> &Subscribers) -> BoxStream<'static, Received> {

@@ -95,8 +95,12 @@ impl Events for InprocBus {
         Ok(events::Topics::subscribe(&self.events))
     }
 
-    async fn subscribe_lifecycle(&self) -> Result<BoxStream<'static, Received>, BusError> {
-        Ok(events::Topics::subscribe_lifecycle(&self.events))
+    async fn subscribe_ends(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        Ok(events::Topics::subscribe_ends(&self.events))
+    }
+
+    async fn subscribe_control(&self) -> Result<BoxStream<'static, Received>, BusError> {
+        Ok(events::Topics::subscribe_control(&self.events))
     }
 
     async fn subscribe_task(&self, task: TaskId) -> Result<TaskEvents, BusError> {

@@ -157,13 +157,13 @@ async fn as_many_waiters_wake_as_tasks_arrive() {
 async fn nobody_listens_until_somebody_does() {
     let bus = InprocBus::default();
     assert!(!bus.listens(task(1)));
-    let lifecycle = bus.subscribe_lifecycle().await.unwrap();
-    assert!(!bus.listens(task(1)), "a lifecycle subscriber wants no steps");
+    let (ends, control) = (bus.subscribe_ends().await.unwrap(), bus.subscribe_control().await.unwrap());
+    assert!(!bus.listens(task(1)), "they want no steps");
     let one = bus.subscribe_task(task(1)).await.unwrap();
     assert!(bus.listens(task(1)) && !bus.listens(task(2)));
     let all = bus.subscribe().await.unwrap();
     assert!(bus.listens(task(2)));
-    drop((all, one, lifecycle));
+    drop((all, one, ends, control));
     assert!(!bus.listens(task(1)) && !bus.listens(task(2)));
 
     speak(&bus, 3, 1);

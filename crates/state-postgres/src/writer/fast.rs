@@ -20,6 +20,8 @@ use crate::ready::Readiness;
 
 /// The most operations of one commit: bounds how long the first one waits.
 const BATCH_MAX: usize = 512;
+/// The least operations of a commit beside another one that is under way.
+const BATCH_BESIDE: usize = 32;
 
 type Reply<T> = oneshot::Sender<Result<T, StateError>>;
 
@@ -73,7 +75,17 @@ impl FastJob {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<FastJob>,
+    /// How many batches are under way.
+    batches: usize,
     closed: bool,
+}
+
+impl Queue {
+    /// A lane that is alone takes whatever there is; another one begins beside it only with so much that the two commits
+    /// cost less than they save.
+    fn is_worth_a_batch(&self) -> bool {
+        self.jobs.len() >= if self.batches == 0 { 1 } else { BATCH_BESIDE }
+    }
 }
 
 #[derive(Default)]
@@ -93,21 +105,35 @@ impl Shared {
         loop {
             {
                 let mut queue = self.lock();
-                if !queue.jobs.is_empty() {
+                if queue.is_worth_a_batch() {
                     let count = queue.jobs.len().min(BATCH_MAX);
                     let batch = queue.jobs.drain(..count).collect();
+                    queue.batches += 1;
                     if !queue.jobs.is_empty() {
                         self.work.notify_one();
                     }
                     return Some(batch);
                 }
-                if queue.closed {
+                if queue.closed && queue.jobs.is_empty() {
                     // The other lanes must hear of it, too.
                     self.work.notify_one();
                     return None;
                 }
             }
             self.work.notified().await;
+        }
+    }
+}
+
+/// A batch that was taken and is not settled yet.
+struct UnderWay(Arc<Shared>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().batches -= 1;
+        // Whoever settled it looks for more by itself, unless it died of it.
+        if std::thread::panicking() {
+            self.0.work.notify_one();
         }
     }
 }
@@ -146,14 +172,17 @@ impl FastLanes {
     /// Hands in an operation and waits until it is durable.
     pub(crate) async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> FastJob) -> Result<T, StateError> {
         let (reply, answer) = oneshot::channel();
-        {
+        let worth_it = {
             let mut queue = self.shared.lock();
             if queue.closed {
                 return Err(StateError::Closed);
             }
             queue.jobs.push_back(job(reply));
+            queue.is_worth_a_batch()
+        };
+        if worth_it {
+            self.shared.work.notify_one();
         }
-        self.shared.work.notify_one();
         answer.await.unwrap_or(Err(StateError::Closed))
     }
 
@@ -201,7 +230,9 @@ impl Lane {
     async fn run(mut self) {
         while let Some(batch) = self.shared.take().await {
             let span = tracing::debug_span!("db.state.commit", lane = "fast", operations = batch.len());
+            let under_way = UnderWay(Arc::clone(&self.shared));
             self.settle(batch).instrument(span).await;
+            drop(under_way);
             self.pools.report();
         }
     }

@@ -5,14 +5,12 @@ use std::collections::{HashMap, HashSet};
 use domain::{Lease, TaskId};
 use sqlx::PgConnection;
 use state::Claim;
-use uuid::Uuid;
 
 use super::fast::FastJob;
-use super::sets::{self, Ending, Owned, StepRows};
+use super::sets::{self, Changes, Ending, Locked, Owned};
 use crate::fault::Written;
 use crate::ops::claim::{given, is_timely};
 use crate::ops::{FinishTask, NewRow, RawClaimed};
-use crate::rows::TaskRow;
 use crate::tx::EncodedStep;
 use state::codec::{micros, step_place};
 
@@ -31,14 +29,10 @@ pub(super) struct Plan<'a> {
     pub(super) answers: Vec<Option<Answer>>,
     /// The operations to be looked at: the first of each task.
     open: Vec<usize>,
-    tasks: HashMap<TaskId, TaskRow>,
-    owned: HashMap<TaskId, Owned>,
+    locked: Locked,
     new: Vec<(usize, &'a NewRow)>,
     claimed: Vec<(usize, i64)>,
-    leases: Vec<(i64, Uuid, i64)>,
-    steps: StepRows<'a>,
-    losses: Vec<i64>,
-    ends: Vec<Ending<'a>>,
+    changes: Changes<'a>,
 }
 
 impl<'a> Plan<'a> {
@@ -62,14 +56,10 @@ impl<'a> Plan<'a> {
             batch,
             answers: batch.iter().map(|_| None).collect(),
             open,
-            tasks: HashMap::new(),
-            owned: HashMap::new(),
+            locked: Locked::default(),
             new: Vec::new(),
             claimed: Vec::new(),
-            leases: Vec::new(),
-            steps: StepRows::default(),
-            losses: Vec::new(),
-            ends: Vec::new(),
+            changes: Changes::default(),
         }
     }
 
@@ -85,8 +75,7 @@ impl<'a> Plan<'a> {
                 FastJob::Finish { finish, .. } => written.push(finish.lease.task.0),
             }
         }
-        self.tasks = sets::lock_tasks(conn, claimed).await?;
-        self.owned = sets::lock_owned(conn, written).await?;
+        self.locked = sets::lock(conn, &claimed, &written).await?;
         Ok(())
     }
 
@@ -110,91 +99,80 @@ impl<'a> Plan<'a> {
     }
 
     fn claim(&mut self, index: usize, claim: &Claim) -> Option<Answer> {
-        let row = self.tasks.get(&claim.task)?;
+        let row = self.locked.tasks.get(&claim.task)?;
         if !is_timely(&row.task, claim) {
             return Some(Answer::Claimed(None));
         }
         if row.thread_key.is_some() || !row.task.terms.gates.is_empty() {
             return None;
         }
-        self.leases.push((row.key, claim.worker.0, micros(claim.now)));
+        self.changes.leases.push((row.key, claim.worker.0, micros(claim.now)));
         self.claimed.push((index, row.key));
         None
     }
 
     /// Appends steps, when none of them settles a reservation and all of them are new.
     fn append(&mut self, lease: Lease, steps: &'a [EncodedStep], reserves: bool) -> Option<Answer> {
-        let owned = held(&self.owned, lease)?;
+        let owned = held(&self.locked.owned, lease)?;
         let settles = owned.has_accounts && (reserves || steps.iter().any(|step| step.used.is_some()));
         if settles || !follow(owned, steps) {
             return None;
         }
         for step in steps {
-            self.steps.push(step_place(owned.key, step.seq), lease.epoch, step.at, &step.body);
+            self.changes.steps.push(step_place(owned.key, step.seq), lease.epoch, step.at, &step.body);
         }
         if owned.losses > 0 && !steps.is_empty() {
-            self.losses.push(owned.key);
+            self.changes.losses.push(owned.key);
         }
         Some(Answer::Done)
     }
 
     fn finish(&mut self, finish: &'a FinishTask) -> Option<Answer> {
-        let owned = held(&self.owned, finish.lease)?;
+        let owned = held(&self.locked.owned, finish.lease)?;
         if owned.related || owned.has_terms {
             return None;
         }
         let key = owned.key;
         let answer = self.append(finish.lease, &finish.steps, false)?;
-        self.ends.push(Ending {
+        let forget = self.changes.losses.pop_if(|last| *last == key).is_some();
+        self.changes.ends.push(Ending {
             key,
             status: finish.status,
             failure: finish.failure.as_ref(),
             usage: finish.usage,
             at: micros(finish.at),
+            forget,
         });
         Some(answer)
     }
 
-    /// Changes the rows.
+    /// Changes the rows. New tasks whose key or id is known are not plain.
     pub(super) async fn write(&mut self, conn: &mut PgConnection) -> Written<()> {
-        self.submit(conn).await?;
-        let keys: Vec<i64> = self.claimed.iter().map(|(_, key)| *key).collect();
-        let mut journals = sets::journals(conn, &keys).await?;
-        sets::give_leases(conn, std::mem::take(&mut self.leases)).await?;
+        let new: Vec<&NewRow> = self.new.iter().map(|(_, row)| *row).collect();
+        let known = sets::take_keys(conn, &new).await?;
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.new = new.into_iter().filter(|row| !known.contains(&row.task.id)).collect();
+        let (wanted, ends) = (changes.new.clone(), changes.ends.len());
+        let created = sets::write(conn, changes).await?;
+        for row in wanted.into_iter().filter(|row| !created.contains(&row.task.id)) {
+            sets::give_back_key(conn, row).await?;
+        }
+        for (index, row) in std::mem::take(&mut self.new) {
+            if created.contains(&row.task.id) {
+                self.answers[index] = Some(Answer::Done);
+                failpoint::hit("C02");
+            }
+        }
         for (index, key) in std::mem::take(&mut self.claimed) {
             let FastJob::Claim { claim, .. } = &self.batch[index] else { continue };
-            let Some(row) = self.tasks.remove(&claim.task) else { continue };
-            let steps = journals.remove(&key).unwrap_or_default();
+            let Some(row) = self.locked.tasks.remove(&claim.task) else { continue };
+            let steps = self.locked.journals.remove(&key).unwrap_or_default();
             let claimed = RawClaimed { task: given(row.task, claim), steps, thread: Vec::new() };
             self.answers[index] = Some(Answer::Claimed(Some(Box::new(claimed))));
             failpoint::hit("C10");
         }
-        std::mem::take(&mut self.steps).insert(conn).await?;
-        sets::forget_losses(conn, std::mem::take(&mut self.losses)).await?;
-        sets::write_ends(conn, &self.ends).await?;
-        for _ in &self.ends {
+        for _ in 0..ends {
             failpoint::hit("C17");
-        }
-        Ok(())
-    }
-
-    /// Records the new tasks; those whose key or id is known are not plain.
-    async fn submit(&mut self, conn: &mut PgConnection) -> Written<()> {
-        let mut new: Vec<&NewRow> = self.new.iter().map(|(_, row)| *row).collect();
-        let known = sets::take_keys(conn, &new).await?;
-        new.retain(|row| !known.contains(&row.task.id));
-        let wanted = new.clone();
-        let keys = sets::insert_tasks(conn, new).await?;
-        for row in wanted {
-            if !keys.contains_key(&row.task.id) {
-                sets::give_back_key(conn, row).await?;
-            }
-        }
-        for (index, row) in std::mem::take(&mut self.new) {
-            let Some(key) = keys.get(&row.task.id) else { continue };
-            self.steps.push(step_place(*key, 0), 0, micros(row.task.created_at), &row.input);
-            self.answers[index] = Some(Answer::Done);
-            failpoint::hit("C02");
         }
         Ok(())
     }

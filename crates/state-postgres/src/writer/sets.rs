@@ -1,8 +1,9 @@
 //! The statements of a fast batch: each does one thing for all operations that need it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use domain::{Failure, TaskId, TaskStatus, Usage};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use state::StateError;
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::fault::Written;
 use crate::ops::NewRow;
 use crate::rows::{self, RawStep, TaskRow};
-use state::codec::{Body, micros, mode_column, status_column, step_seq, task_of_place};
+use state::codec::{Body, micros, mode_column, status_column, step_seq};
 
 /// Rows of `steps`, column by column.
 #[derive(Debug, Default)]
@@ -30,18 +31,6 @@ impl<'a> StepRows<'a> {
         self.encodings.push(body.enc);
         self.bodies.push(&body.bytes);
     }
-
-    /// Appends them all.
-    pub(super) async fn insert(self, conn: &mut PgConnection) -> Written<()> {
-        if self.places.is_empty() {
-            return Ok(());
-        }
-        let sql = "INSERT INTO steps (place, epoch, at, enc, body) \
-             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])";
-        let insert = sqlx::query(sql).bind(self.places).bind(self.epochs).bind(self.times).bind(self.encodings);
-        insert.bind(self.bodies).execute(conn).await?;
-        Ok(())
-    }
 }
 
 /// A task that a writer holds, with what decides whether its write is plain. Its row is locked.
@@ -60,88 +49,79 @@ pub(super) struct Owned {
     pub(super) has_accounts: bool,
 }
 
-/// Locks whole tasks that nobody else has locked.
-pub(super) async fn lock_tasks(conn: &mut PgConnection, ids: Vec<Uuid>) -> Written<HashMap<TaskId, TaskRow>> {
-    let mut tasks = HashMap::with_capacity(ids.len());
-    if ids.is_empty() {
-        return Ok(tasks);
+impl Owned {
+    /// Reads the columns of `LOCK_FREE_TASKS`; what the steps tell is not known yet.
+    fn new(row: &PgRow) -> Written<Self> {
+        let terms: Option<&str> = row.try_get(32)?;
+        let status: i64 = row.try_get(7)?;
+        Ok(Self {
+            key: row.try_get(0)?,
+            epoch: rows::number(row, 10)?,
+            running: status == status_column(TaskStatus::Running),
+            losses: rows::number(row, 37)?,
+            next_seq: 0,
+            related: row.try_get::<Option<i64>, _>(30)?.is_some() || row.try_get::<Option<Uuid>, _>(20)?.is_some(),
+            has_terms: terms.is_some(),
+            has_accounts: terms.is_some_and(|terms| terms.contains("\"accounts\"")),
+        })
     }
-    for row in sqlx::query(rows::LOCK_FREE_TASKS).bind(ids).fetch_all(conn).await? {
-        let task = rows::task(&row)?;
-        tasks.insert(task.task.id, task);
-    }
-    Ok(tasks)
 }
 
-/// Locks tasks that nobody else has locked, and says what decides about a write to them.
-pub(super) async fn lock_owned(conn: &mut PgConnection, ids: Vec<Uuid>) -> Written<HashMap<TaskId, Owned>> {
-    let mut owned = HashMap::with_capacity(ids.len());
-    if ids.is_empty() {
-        return Ok(owned);
+/// The tasks of a batch that nobody else has locked; now it has.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    /// Those that are to be claimed.
+    pub(super) tasks: HashMap<TaskId, TaskRow>,
+    /// Those that their holders write to.
+    pub(super) owned: HashMap<TaskId, Owned>,
+    /// The journals of those that are to be claimed, each in order.
+    pub(super) journals: HashMap<i64, Vec<RawStep>>,
+}
+
+/// Locks tasks, and says of each what decides about a claim of it or a write to it.
+pub(super) async fn lock(conn: &mut PgConnection, claimed: &[Uuid], written: &[Uuid]) -> Written<Locked> {
+    let mut locked = Locked::default();
+    if claimed.is_empty() && written.is_empty() {
+        return Ok(locked);
     }
-    let sql = "SELECT key, id, epoch, status = 1, losses, thread_key IS NOT NULL OR parent IS NOT NULL, \
-         terms IS NOT NULL, coalesce(position('\"accounts\"' IN terms) > 0, false) \
-         FROM tasks WHERE id = ANY($1) ORDER BY key FOR NO KEY UPDATE SKIP LOCKED";
-    let locked = sqlx::query(sql).bind(ids).fetch_all(&mut *conn).await?;
-    let keys = locked.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let ids = locked.iter().map(|row| row.try_get(1)).collect::<Result<Vec<Uuid>, _>>()?;
+    let found = sqlx::query(rows::LOCK_FREE_TASKS).bind([claimed, written].concat()).fetch_all(&mut *conn).await?;
+    let (mut journals, mut keys, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    let mut owners = HashMap::with_capacity(written.len());
+    for row in &found {
+        let id: Uuid = row.try_get(1)?;
+        if claimed.contains(&id) {
+            let task = rows::task(row)?;
+            journals.push(task.key);
+            locked.tasks.insert(task.task.id, task);
+        } else {
+            let owned = Owned::new(row)?;
+            keys.push(owned.key);
+            ids.push(id);
+            owners.insert(owned.key, TaskId(id));
+            locked.owned.insert(TaskId(id), owned);
+        }
+    }
     // A statement of its own: it must see all that was committed before the rows were locked.
-    let sql = "SELECT (SELECT max(place) FROM steps WHERE place >= row_key << 20 AND place < (row_key + 1) << 20), \
-         EXISTS (SELECT 1 FROM tasks WHERE parent = task AND parent IS NOT NULL AND status < 3) \
-         FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS locked (row_key, task, position) ORDER BY position";
-    let facts = sqlx::query(sql).bind(keys).bind(ids).fetch_all(conn).await?;
-    for (row, facts) in locked.iter().zip(&facts) {
-        let last: Option<i64> = facts.try_get(0)?;
-        let has_relatives: bool = row.try_get(5)?;
-        owned.insert(
-            TaskId(row.try_get(1)?),
-            Owned {
-                key: row.try_get(0)?,
-                epoch: rows::number(row, 2)?,
-                running: row.try_get(3)?,
-                losses: rows::number(row, 4)?,
-                next_seq: last.map_or(0, |place| step_seq(place) + 1),
-                related: has_relatives || facts.try_get(1)?,
-                has_terms: row.try_get(6)?,
-                has_accounts: row.try_get(7)?,
-            },
-        );
+    let sql = "SELECT place, epoch, at, enc, body, false, key FROM unnest($1::bigint[]) AS claimed (key), \
+             LATERAL (SELECT * FROM steps WHERE place >= claimed.key << 20 AND place < (claimed.key + 1) << 20 \
+             ORDER BY place) AS journal \
+         UNION ALL \
+         SELECT (SELECT max(place) FROM steps WHERE place >= key << 20 AND place < (key + 1) << 20), 0, 0, 0, NULL, \
+             EXISTS (SELECT 1 FROM tasks WHERE parent = id AND parent IS NOT NULL AND status < 3), key \
+             FROM unnest($2::bigint[], $3::uuid[]) AS written (key, id)";
+    for row in sqlx::query(sql).bind(journals).bind(keys).bind(ids).fetch_all(conn).await? {
+        let key: i64 = row.try_get(6)?;
+        if let Some(owned) = owners.get(&key).and_then(|id| locked.owned.get_mut(id)) {
+            owned.next_seq = row.try_get::<Option<i64>, _>(0)?.map_or(0, |place| step_seq(place) + 1);
+            owned.related |= row.try_get::<bool, _>(5)?;
+        } else {
+            locked.journals.entry(key).or_default().push(rows::raw_step(&row)?);
+        }
     }
-    Ok(owned)
-}
-
-/// Reads the journals of tasks, each in order.
-pub(super) async fn journals(conn: &mut PgConnection, keys: &[i64]) -> Written<HashMap<i64, Vec<RawStep>>> {
-    let mut journals: HashMap<i64, Vec<RawStep>> = HashMap::with_capacity(keys.len());
-    if keys.is_empty() {
-        return Ok(journals);
+    for journal in locked.journals.values_mut() {
+        journal.sort_unstable_by_key(|step| step.place);
     }
-    let sql = "SELECT place, epoch, at, enc, body FROM unnest($1::bigint[]) AS claimed (key), \
-         LATERAL (SELECT * FROM steps WHERE place >= claimed.key << 20 AND place < (claimed.key + 1) << 20 \
-         ORDER BY place) AS journal";
-    for row in sqlx::query(sql).bind(keys).fetch_all(conn).await? {
-        let step = rows::raw_step(&row)?;
-        journals.entry(task_of_place(step.place)).or_default().push(step);
-    }
-    Ok(journals)
-}
-
-/// Gives leases: the worker and the time of each.
-pub(super) async fn give_leases(conn: &mut PgConnection, leases: Vec<(i64, Uuid, i64)>) -> Written<()> {
-    if leases.is_empty() {
-        return Ok(());
-    }
-    let (mut keys, mut workers, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, worker, at) in leases {
-        keys.push(key);
-        workers.push(worker);
-        times.push(at);
-    }
-    let sql = "UPDATE tasks SET status = 1, epoch = epoch + 1, worker = given.worker, \
-         started_at = coalesce(started_at, given.at), announced_at = NULL, beat = 0 \
-         FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS given (key, worker, at) WHERE tasks.key = given.key";
-    sqlx::query(sql).bind(keys).bind(workers).bind(times).execute(conn).await?;
-    Ok(())
+    Ok(locked)
 }
 
 /// A task that ends.
@@ -152,45 +132,8 @@ pub(super) struct Ending<'a> {
     pub(super) failure: Option<&'a Failure>,
     pub(super) usage: Usage,
     pub(super) at: i64,
-}
-
-/// Writes how tasks ended.
-pub(super) async fn write_ends(conn: &mut PgConnection, ends: &[Ending<'_>]) -> Written<()> {
-    if ends.is_empty() {
-        return Ok(());
-    }
-    let failures = ends.iter().map(|end| end.failure.map(serde_json::to_string).transpose());
-    let failures = failures.collect::<Result<Vec<_>, _>>().map_err(|error| StateError::Corrupt(error.to_string()))?;
-    let count = |of: fn(&Usage) -> u64| ends.iter().map(|end| of(&end.usage) as i64).collect::<Vec<_>>();
-    let sql = "UPDATE tasks SET status = ended.status, finished_at = ended.at, failure = ended.failure, \
-         input_tokens = ended.input, output_tokens = ended.output, usage_estimated = ended.estimated, \
-         cached_input_tokens = ended.cached, cache_write_tokens = ended.written, reasoning_tokens = ended.reasoning, \
-         cost = ended.cost, worker = NULL, announced_at = NULL, cancel_requested = false \
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], \
-         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) AS ended (key, status, at, failure, input, output, \
-         estimated, cached, written, reasoning, cost) WHERE tasks.key = ended.key";
-    let update = sqlx::query(sql)
-        .bind(ends.iter().map(|end| end.key).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| status_column(end.status)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.at).collect::<Vec<_>>())
-        .bind(failures)
-        .bind(count(|usage| usage.input_tokens))
-        .bind(count(|usage| usage.output_tokens))
-        .bind(ends.iter().map(|end| end.usage.estimated).collect::<Vec<_>>())
-        .bind(count(|usage| usage.cached_input_tokens))
-        .bind(count(|usage| usage.cache_write_tokens))
-        .bind(count(|usage| usage.reasoning_tokens))
-        .bind(count(|usage| usage.cost.0));
-    update.execute(conn).await?;
-    Ok(())
-}
-
-/// Forgets the losses of tasks that have made a step.
-pub(super) async fn forget_losses(conn: &mut PgConnection, keys: Vec<i64>) -> Written<()> {
-    if !keys.is_empty() {
-        sqlx::query("UPDATE tasks SET losses = 0 WHERE key = ANY($1)").bind(keys).execute(conn).await?;
-    }
-    Ok(())
+    /// It has made a step, so its losses are forgotten.
+    pub(super) forget: bool,
 }
 
 /// Takes the idempotency keys of new tasks; returns the tasks whose key somebody had already.
@@ -224,41 +167,105 @@ pub(super) async fn give_back_key(conn: &mut PgConnection, row: &NewRow) -> Writ
     Ok(())
 }
 
-/// Records new tasks as queued; returns their rows. One whose id is known is not among them.
-pub(super) async fn insert_tasks(conn: &mut PgConnection, mut new: Vec<&NewRow>) -> Written<HashMap<TaskId, i64>> {
-    if new.is_empty() {
-        return Ok(HashMap::new());
-    }
-    new.sort_by_key(|row| row.task.id);
-    macro_rules! column {
-        ($row:ident => $value:expr) => {
-            new.iter().map(|$row| $value).collect::<Vec<_>>()
-        };
-    }
-    let sql = "INSERT INTO tasks (status, id, namespace, idempotency_key, digest, agent, agent_version, mode, priority, \
+/// What a batch changes.
+#[derive(Debug, Default)]
+pub(super) struct Changes<'a> {
+    /// New tasks, queued, each with its input as step 0.
+    pub(super) new: Vec<&'a NewRow>,
+    /// Leases to give: the row, the worker and the time of each.
+    pub(super) leases: Vec<(i64, Uuid, i64)>,
+    pub(super) steps: StepRows<'a>,
+    /// Tasks that have made a step and go on: their losses are forgotten.
+    pub(super) losses: Vec<i64>,
+    pub(super) ends: Vec<Ending<'a>>,
+}
+
+/// All changes in one statement. No row is in two of its parts, as it takes one operation a task.
+const WRITE: &str = "WITH \
+     created AS (INSERT INTO tasks (status, id, namespace, idempotency_key, digest, agent, agent_version, mode, priority, \
          created_at, run_at, expires_at, deadline, announced_at, for_user, depth, metadata, trace, terms) \
          SELECT 0, * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], \
          $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], \
-         $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[]) ON CONFLICT (id) DO NOTHING RETURNING id, key";
-    let insert = sqlx::query(sql)
-        .bind(column!(row => row.task.id.0))
-        .bind(column!(row => row.task.namespace.as_str()))
-        .bind(column!(row => row.task.idempotency_key.as_deref()))
-        .bind(column!(row => row.task.digest.to_vec()))
-        .bind(column!(row => row.task.agent.as_str()))
-        .bind(column!(row => i64::from(row.task.agent_version)))
-        .bind(column!(row => mode_column(row.task.mode)))
-        .bind(column!(row => i64::from(row.task.priority)))
-        .bind(column!(row => micros(row.task.created_at)))
-        .bind(column!(row => row.task.run_at.map(micros)))
-        .bind(column!(row => row.task.expires_at.map(micros)))
-        .bind(column!(row => row.task.deadline.map(micros)))
-        .bind(column!(row => (!row.is_delayed()).then(|| micros(row.task.created_at))))
-        .bind(column!(row => row.task.user.as_deref()))
-        .bind(column!(row => i64::from(row.task.depth)))
-        .bind(column!(row => row.metadata.as_deref()))
-        .bind(column!(row => row.task.trace.as_deref()))
-        .bind(column!(row => row.terms.as_deref()));
-    let inserted = insert.fetch_all(conn).await?;
-    inserted.iter().map(|row| Ok((TaskId(row.try_get(0)?), row.try_get(1)?))).collect()
+         $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[]) \
+         ON CONFLICT (id) DO NOTHING RETURNING id, key, created_at), \
+     inputs AS (INSERT INTO steps (place, epoch, at, enc, body) \
+         SELECT created.key << 20, 0, created.created_at, input.enc, input.body \
+         FROM unnest($1::uuid[], $19::bigint[], $20::bytea[]) AS input (id, enc, body) JOIN created USING (id)), \
+     claimed AS (UPDATE tasks SET status = 1, epoch = epoch + 1, worker = given.worker, \
+         started_at = coalesce(started_at, given.at), announced_at = NULL, beat = 0 \
+         FROM unnest($21::bigint[], $22::uuid[], $23::bigint[]) AS given (key, worker, at) WHERE tasks.key = given.key), \
+     stepped AS (INSERT INTO steps (place, epoch, at, enc, body) \
+         SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bytea[])), \
+     forgiven AS (UPDATE tasks SET losses = 0 WHERE key = ANY($29::bigint[])), \
+     finished AS (UPDATE tasks SET status = ended.status, finished_at = ended.at, failure = ended.failure, \
+         input_tokens = ended.input, output_tokens = ended.output, usage_estimated = ended.estimated, \
+         cached_input_tokens = ended.cached, cache_write_tokens = ended.written, reasoning_tokens = ended.reasoning, \
+         cost = ended.cost, worker = NULL, announced_at = NULL, cancel_requested = false, \
+         losses = CASE WHEN ended.forget THEN 0 ELSE losses END \
+         FROM unnest($30::bigint[], $31::bigint[], $32::bigint[], $33::text[], $34::bigint[], $35::bigint[], \
+         $36::boolean[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[], $41::boolean[]) \
+         AS ended (key, status, at, failure, input, output, estimated, cached, written, reasoning, cost, forget) \
+         WHERE tasks.key = ended.key) \
+     SELECT id FROM created";
+
+/// Changes the rows; returns the new tasks. One whose id is known is not among them.
+pub(super) async fn write(conn: &mut PgConnection, changes: Changes<'_>) -> Written<HashSet<TaskId>> {
+    let Changes { mut new, leases, steps, losses, ends } = changes;
+    if new.is_empty() && leases.is_empty() && steps.places.is_empty() && losses.is_empty() && ends.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // Two processes that record the same tasks record them in the same order.
+    new.sort_by_key(|row| row.task.id);
+    let failures = ends.iter().map(|end| end.failure.map(serde_json::to_string).transpose());
+    let failures = failures.collect::<Result<Vec<_>, _>>().map_err(|error| StateError::Corrupt(error.to_string()))?;
+    let count = |of: fn(&Usage) -> u64| ends.iter().map(|end| of(&end.usage) as i64).collect::<Vec<_>>();
+    macro_rules! column {
+        ($rows:ident, $row:pat => $value:expr) => {
+            $rows.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    let write = sqlx::query(WRITE)
+        .bind(column!(new, row => row.task.id.0))
+        .bind(column!(new, row => row.task.namespace.as_str()))
+        .bind(column!(new, row => row.task.idempotency_key.as_deref()))
+        .bind(column!(new, row => row.task.digest.to_vec()))
+        .bind(column!(new, row => row.task.agent.as_str()))
+        .bind(column!(new, row => i64::from(row.task.agent_version)))
+        .bind(column!(new, row => mode_column(row.task.mode)))
+        .bind(column!(new, row => i64::from(row.task.priority)))
+        .bind(column!(new, row => micros(row.task.created_at)))
+        .bind(column!(new, row => row.task.run_at.map(micros)))
+        .bind(column!(new, row => row.task.expires_at.map(micros)))
+        .bind(column!(new, row => row.task.deadline.map(micros)))
+        .bind(column!(new, row => (!row.is_delayed()).then(|| micros(row.task.created_at))))
+        .bind(column!(new, row => row.task.user.as_deref()))
+        .bind(column!(new, row => i64::from(row.task.depth)))
+        .bind(column!(new, row => row.metadata.as_deref()))
+        .bind(column!(new, row => row.task.trace.as_deref()))
+        .bind(column!(new, row => row.terms.as_deref()))
+        .bind(column!(new, row => row.input.enc))
+        .bind(column!(new, row => row.input.bytes.as_slice()))
+        .bind(column!(leases, (key, ..) => *key))
+        .bind(column!(leases, (_, worker, _) => *worker))
+        .bind(column!(leases, (.., at) => *at))
+        .bind(steps.places)
+        .bind(steps.epochs)
+        .bind(steps.times)
+        .bind(steps.encodings)
+        .bind(steps.bodies)
+        .bind(losses)
+        .bind(column!(ends, end => end.key))
+        .bind(column!(ends, end => status_column(end.status)))
+        .bind(column!(ends, end => end.at))
+        .bind(failures)
+        .bind(count(|usage| usage.input_tokens))
+        .bind(count(|usage| usage.output_tokens))
+        .bind(column!(ends, end => end.usage.estimated))
+        .bind(count(|usage| usage.cached_input_tokens))
+        .bind(count(|usage| usage.cache_write_tokens))
+        .bind(count(|usage| usage.reasoning_tokens))
+        .bind(count(|usage| usage.cost.0))
+        .bind(column!(ends, end => end.forget));
+    let created = write.fetch_all(conn).await?;
+    Ok(created.iter().map(|row| row.try_get(0).map(TaskId)).collect::<Result<_, _>>()?)
 }

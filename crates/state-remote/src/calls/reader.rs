@@ -9,6 +9,8 @@ crate::call::calls! {
         TASK => |state| state.task(&namespace, task);
     Answer { namespace: Namespace, task: TaskId } -> Vec<Value>,
         ANSWER => |state| answered(state, &namespace, task);
+    TaskWithAnswer { namespace: Namespace, task: TaskId } -> Option<(domain::Task, Vec<Value>)>,
+        TASK_WITH_ANSWER => |state| task_answered(state, &namespace, task);
     Tasks { namespace: Namespace, filter: TaskFilter, after: Option<TaskId>, limit: u32 } -> Page<domain::Task>,
         TASKS, limit limit => |state| state.tasks(&namespace, filter, after, limit);
     Journal { namespace: Namespace, task: TaskId, from: u32, limit: u32 } -> Vec<Step>,
@@ -29,6 +31,15 @@ crate::call::calls! {
         REFERENCED => |state| state.referenced(digests);
     Stats { namespace: Option<Namespace> } -> StateStats,
         STATS => |state| state.stats(namespace.as_ref());
+}
+
+async fn task_answered(
+    state: &dyn State,
+    namespace: &Namespace,
+    task: TaskId,
+) -> Result<Option<(domain::Task, Vec<Value>)>, StateError> {
+    let found = state.task_with_answer(namespace, task).await?;
+    Ok(found.map(|(task, answer)| (task, answer.into_iter().collect())))
 }
 
 /// None or one: an answer may be `null`, which is not the same as no answer.

@@ -36,7 +36,12 @@ impl RemoteState {
         request: &Request,
         budget: Duration,
     ) -> Result<C::Answer, Failed> {
-        let asked = self.requests.request(&method.subject(), request.with_budget(budget), budget).await;
+        let frame = request.with_budget(budget);
+        let asked = if method.is_gathered() {
+            self.gathered.ask(method, frame, budget).await
+        } else {
+            self.requests.request(&method.subject(), frame, budget).await
+        };
         let frame = asked.map_err(|error| unanswered(method, error))?;
         match Answer::<C::Answer>::read(&frame) {
             Ok(Answer::Done(answer)) => Ok(answer),

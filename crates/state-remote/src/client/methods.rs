@@ -135,6 +135,15 @@ impl State for RemoteState {
         Ok(answers.into_iter().next())
     }
 
+    async fn task_with_answer(
+        &self,
+        namespace: &Namespace,
+        task: TaskId,
+    ) -> Result<Option<(Task, Option<Value>)>, StateError> {
+        let found = self.call(reader::TaskWithAnswer { namespace: namespace.clone(), task }).await?;
+        Ok(found.map(|(task, answer)| (task, answer.into_iter().next())))
+    }
+
     async fn tasks(
         &self,
         namespace: &Namespace,

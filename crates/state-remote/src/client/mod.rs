@@ -1,6 +1,7 @@
 //! The record as it looks from elsewhere: every method is a call over requests.
 
 mod attempt;
+mod gathered;
 mod methods;
 mod pause;
 
@@ -19,6 +20,7 @@ use crate::call::Call;
 use crate::frame::{Request, encode_error};
 use crate::method::{Class, Method, observe};
 use attempt::{Certainty, Failed};
+use gathered::Gathered;
 
 /// How long a client waits, and the bounds of what it sends.
 #[derive(Debug, Clone)]
@@ -56,6 +58,7 @@ impl Default for ClientOptions {
 /// knows whether it was done. `close` closes the client alone, never the record.
 pub struct RemoteState {
     requests: Arc<dyn Requests>,
+    gathered: Gathered,
     ids: Arc<dyn Ids>,
     options: ClientOptions,
     places: Semaphore,
@@ -73,7 +76,8 @@ impl RemoteState {
     /// Makes a client; nothing is asked yet. `ids` gives the randomness of the pauses between tries.
     pub fn new(requests: Arc<dyn Requests>, ids: Arc<dyn Ids>, options: ClientOptions) -> Self {
         let places = Semaphore::new(options.max_in_flight.max(1));
-        Self { requests, ids, options, places, closed: AtomicBool::new(false) }
+        let gathered = Gathered::new(&requests);
+        Self { requests, gathered, ids, options, places, closed: AtomicBool::new(false) }
     }
 
     async fn call<C: Call>(&self, call: C) -> Result<C::Answer, StateError> {

@@ -54,7 +54,8 @@ async fn a_server_that_stops_answers_what_is_under_way() {
         tokio::spawn(async move { remote.append(lease, vec![step]).await })
     });
     let calls: Vec<_> = calls.collect();
-    until("calls are under way", async || network.sent_to("state.append") > 0).await;
+    let sent = || network.sent_to("state.append") + network.sent_to("state.batch");
+    until("calls are under way", async || sent() > 0).await;
     let serving = platform.serving.take().unwrap();
     platform.serve(ServerOptions::default()).await;
     assert!(serving.stop(Duration::from_secs(20)).await);

@@ -27,14 +27,14 @@ async fn succeeded(world: World) {
     let lease = world.running().await;
     world.state.append(lease, vec![world.model(1, "thinking")]).await.expect("appended");
     world.clock.advance(Duration::from_secs(3));
-    assert_eq!(world.state.answer(&world.namespace, lease.task).await.expect("read"), None, "not while it runs");
+    assert_eq!(world.answer(lease.task).await, None, "not while it runs");
     let transition = world.succeed(lease, 2, "the answer").await;
     assert_eq!(transition, Transition { ended: vec![(lease.task, TaskStatus::Succeeded)], ..Transition::default() });
     let task = world.task(lease.task).await;
     assert_eq!((task.status, task.finished_at, task.usage), (TaskStatus::Succeeded, Some(world.now()), usage(20)));
     assert_eq!((task.worker, task.failure, task.cancel_requested), (None, None, false));
     assert_eq!(world.kinds(lease.task).await, ["input", "model", "model"]);
-    let answer = world.state.answer(&world.namespace, lease.task).await.expect("read");
+    let answer = world.answer(lease.task).await;
     assert_eq!(answer, Some(json!("the answer")));
     assert!(world.state.leases().await.expect("leases").is_empty());
 }
@@ -55,7 +55,7 @@ async fn answered_before(world: World) {
     let lease = world.running().await;
     world.state.append(lease, vec![world.model(1, "the answer")]).await.expect("appended");
     world.state.finish(lease, world.finish(Vec::new(), Outcome::Succeeded)).await.expect("finished");
-    let answer = world.state.answer(&world.namespace, lease.task).await.expect("read");
+    let answer = world.answer(lease.task).await;
     assert_eq!(answer, Some(json!("the answer")));
 }
 
@@ -66,7 +66,7 @@ async fn structured(world: World) {
         model.structured = true;
     }
     world.state.finish(lease, world.finish(vec![step], Outcome::Succeeded)).await.expect("finished");
-    let answer = world.state.answer(&world.namespace, lease.task).await.expect("read");
+    let answer = world.answer(lease.task).await;
     assert_eq!(answer, Some(json!({"name": "Ann", "age": 7})));
 }
 
@@ -76,7 +76,7 @@ async fn failed(world: World) {
     assert_eq!(transition.ended, [(lease.task, TaskStatus::Failed)]);
     let task = world.task(lease.task).await;
     assert_eq!((task.status, task.failure, task.usage), (TaskStatus::Failed, Some(failure()), usage(20)));
-    assert_eq!(world.state.answer(&world.namespace, lease.task).await.expect("read"), None);
+    assert_eq!(world.answer(lease.task).await, None);
 }
 
 async fn conflicting(world: World) {

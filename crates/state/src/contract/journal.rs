@@ -93,7 +93,7 @@ async fn large(world: World) {
     world.state.append(lease, steps).await.expect("the same again");
     let finish = world.finish(vec![world.model(4, &words)], crate::Outcome::Succeeded);
     world.state.finish(lease, finish).await.expect("finished");
-    let answer = world.state.answer(&world.namespace, lease.task).await.expect("read");
+    let answer = world.answer(lease.task).await;
     assert!(answer == Some(json!(words)));
 }
 

@@ -189,6 +189,14 @@ impl World {
         self.state.task(&self.namespace, task).await.expect("read").expect("the task exists")
     }
 
+    /// A task's answer, which every way of asking for it shows.
+    pub(super) async fn answer(&self, task: TaskId) -> Option<serde_json::Value> {
+        let answer = self.state.answer(&self.namespace, task).await.expect("read");
+        let found = self.state.task_with_answer(&self.namespace, task).await.expect("read");
+        assert_eq!(found, Some((self.task(task).await, answer.clone())));
+        answer
+    }
+
     pub(super) async fn status(&self, task: TaskId) -> TaskStatus {
         self.task(task).await.status
     }

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use agent::Announcer;
 use blob::Blobs;
-use bus::{Events, Received, TaskEvents};
+use bus::Events;
 use common::problem::{self, Fault, Kind, Problem};
 use common::telemetry::LabelSet;
-use domain::{Clock, EventBody, Ids, Namespace, PlatformLimits, Step, Task, TaskId, TaskStatus};
-use futures::StreamExt;
+use domain::{Clock, Ids, Namespace, PlatformLimits, Step, Task, TaskId, TaskStatus};
 use metrics::counter;
 use state::agents::Agents;
+use serde_json::Value;
 use state::{Page, Signal, State, StateError, StateStats, Submitted, TaskFilter};
 use tokio::time::Instant;
-use tracing::info;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, info};
 use wire::{SignalBody, TaskView, WaitingFor};
 
 use super::decisions::is_reserved;
+use super::ends::Ends;
 use super::room::Room;
 use super::submission::{self, Faults, LABEL_MAX, Submission, SubmitError, TEXT_MAX};
 use super::waiting::{self, OpenWaits};
@@ -48,6 +50,8 @@ pub(super) struct Inner {
     ids: Arc<dyn Ids>,
     limits: Arc<PlatformLimits>,
     room: Room,
+    ends: Arc<Ends>,
+    announcing: TaskTracker,
     labels: LabelSet,
     pub(super) poll: Duration,
 }
@@ -174,13 +178,15 @@ impl Tasks {
             ids: Arc::clone(&deps.ids),
             limits: Arc::clone(&deps.limits),
             room,
+            ends: Arc::default(),
+            announcing: TaskTracker::new(),
             labels: LabelSet::new(AGENT_LABELS),
             poll: config.orchestrator_stream_poll.0,
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Records a task and announces it. When it is answered, the task is committed.
+    /// Records a task and has it announced. When it is answered, the task is committed.
     ///
     /// The same key with the same request names the first task. Safe to repeat with a key, and only then.
     pub async fn submit(
@@ -200,43 +206,58 @@ impl Tasks {
             return Err(SubmitError::Overloaded { queued, limit: inner.room.limit() });
         }
         let task = accepted.into_task(namespace, &agent, &inner.limits, &*inner.ids);
+        let id = task.id;
+        inner.ends.submitting(namespace, id);
         failpoint::hit("C01");
-        let submitted = inner.state.submit(task).await?;
+        let submitted = inner.state.submit(task).await.inspect_err(|_| inner.ends.not_submitted(id))?;
         failpoint::hit("C03");
+        if submitted.task.id != id {
+            inner.ends.not_submitted(id);
+        }
         if submitted.created {
             let label = inner.labels.bound(submitted.task.agent.as_str());
             counter!("tasks_submitted_total", "agent" => label).increment(1);
             inner.room.took_one();
             failpoint::hit("C04");
-            inner.announcer.created(&submitted.task).await;
+            // Nobody waits for the hint: the task is committed, and whatever the hint is lost to, the sweeper repeats it.
+            let (announcer, task) = (inner.announcer.clone(), submitted.task.clone());
+            inner.announcing.spawn(async move { announcer.created(&task).await }.in_current_span());
         }
         Ok(submitted)
     }
 
+    /// Waits until what was submitted is announced, as far as the queue takes it.
+    pub(crate) async fn announced(&self) {
+        self.inner.announcing.close();
+        self.inner.announcing.wait().await;
+    }
+
     /// Shows one task, with its output or what it waits for.
     pub async fn get(&self, namespace: &Namespace, task: TaskId) -> Result<TaskView, TaskError> {
-        let task = self.find(namespace, task).await?;
-        Ok(self.view(task).await?)
+        let (task, answer) = self.find_with_answer(namespace, task).await?;
+        Ok(self.view_with(task, answer).await?)
     }
 
     /// Shows one task as soon as it has ended, or as it is after `patience`.
     pub async fn wait(&self, namespace: &Namespace, id: TaskId, patience: Duration) -> Result<TaskView, TaskError> {
-        let mut task = self.find(namespace, id).await?;
         let give_up = Instant::now() + patience;
-        // The record is read again after the subscription: what ends before it is seen there, what ends after it is told.
-        let mut events = if task.status.is_terminal() { None } else { self.inner.events.subscribe_task(id).await.ok() };
-        while !task.status.is_terminal() {
-            task = self.find(namespace, id).await?;
-            if task.status.is_terminal() || Instant::now() >= give_up {
-                break;
+        // It begins before the record is read: what ended before is seen there, what ends later is told.
+        let mut waiting = self.inner.ends.wait(namespace, id);
+        let mut look = !waiting.goes_on;
+        loop {
+            if look {
+                let (task, answer) = self.find_with_answer(namespace, id).await?;
+                if task.status.is_terminal() || Instant::now() >= give_up {
+                    return Ok(self.view_with(task, answer).await?);
+                }
             }
+            look = true;
             tokio::select! {
-                () = ended(&mut events) => {}
+                () = waiting.told() => {}
                 () = tokio::time::sleep(self.inner.poll) => {}
                 () = tokio::time::sleep_until(give_up) => {}
             }
         }
-        Ok(self.view(task).await?)
     }
 
     /// Lists tasks, the newest first.
@@ -319,6 +340,15 @@ impl Tasks {
         self.inner.room.counted(stats);
     }
 
+    /// Who waits for the ends of tasks.
+    pub(crate) fn ends(&self) -> Arc<Ends> {
+        Arc::clone(&self.inner.ends)
+    }
+
+    async fn find_with_answer(&self, namespace: &Namespace, task: TaskId) -> Result<(Task, Option<Value>), TaskError> {
+        self.inner.state.task_with_answer(namespace, task).await?.ok_or(TaskError::Unknown { task })
+    }
+
     pub(super) async fn find(&self, namespace: &Namespace, task: TaskId) -> Result<Task, TaskError> {
         self.inner.state.task(namespace, task).await?.ok_or(TaskError::Unknown { task })
     }
@@ -340,10 +370,14 @@ impl Tasks {
 
     /// Adds to a task what lists leave out.
     pub(super) async fn view(&self, task: Task) -> Result<TaskView, StateError> {
-        let output = match task.status {
+        let answer = match task.status {
             TaskStatus::Succeeded => self.inner.state.answer(&task.namespace, task.id).await?,
             _ => None,
         };
+        self.view_with(task, answer).await
+    }
+
+    async fn view_with(&self, task: Task, output: Option<Value>) -> Result<TaskView, StateError> {
         let waiting_for = match task.status {
             TaskStatus::Waiting => self.open_waits(&task).await?,
             TaskStatus::Queued => vec![self.why_queued(&task).await?],
@@ -390,17 +424,4 @@ impl Tasks {
         }
         Ok(WaitingFor::Worker)
     }
-}
-
-/// Waits until the events tell that the task ended, or that something was missed; for ever when there are none.
-async fn ended(events: &mut Option<TaskEvents>) {
-    let Some(subscribed) = events else { return std::future::pending().await };
-    while let Some(received) = subscribed.live.next().await {
-        match received {
-            Received::Missed => return,
-            Received::Event(event) if matches!(event.body, EventBody::TaskFinished { .. }) => return,
-            Received::Event(_) => {}
-        }
-    }
-    *events = None;
 }

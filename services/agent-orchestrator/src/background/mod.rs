@@ -2,7 +2,7 @@
 
 mod blobs;
 mod expiry;
-mod pool_reports;
+mod hearing;
 mod reaper;
 mod stats;
 mod sweeper;
@@ -21,8 +21,14 @@ const BATCH: u32 = 1_000;
 /// Starts them all.
 pub(crate) fn start(config: &Config, deps: &Deps, tasks: &Tasks, pools: Pools, lifecycle: &Lifecycle) {
     let soft = lifecycle.soft();
-    let heard = pool_reports::run(pools, std::sync::Arc::clone(&deps.events), soft.clone());
-    lifecycle.spawn("orchestrator.pool-reports", heard);
+    let events = || std::sync::Arc::clone(&deps.events);
+    lifecycle.spawn("orchestrator.pool-reports", hearing::pools(pools, events(), soft.clone()));
+    let (submitted, stop) = (tasks.clone(), soft.clone());
+    lifecycle.spawn("orchestrator.announcements", async move {
+        stop.cancelled().await;
+        submitted.announced().await;
+    });
+    lifecycle.spawn("orchestrator.ends", hearing::ends(tasks.ends(), events(), soft.clone()));
     lifecycle.spawn("orchestrator.sweeper", sweeper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.reaper", reaper::run(config.clone(), deps.clone(), soft.clone()));
     lifecycle.spawn("orchestrator.expiry", expiry::run(config.clone(), deps.clone(), soft.clone()));

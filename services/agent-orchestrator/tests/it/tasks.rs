@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bus::Events;
 use client::ListTasks;
 use domain::{FailureKind, StepBody, TaskId, TaskStatus, ThreadId, Wait, WaitFor};
 use reqwest::StatusCode;
@@ -51,10 +50,11 @@ async fn a_long_poll_of_a_task_that_does_not_end_answers_in_time() {
 
 #[tokio::test]
 async fn a_long_poll_does_not_hold_up_a_shutdown() {
+    let metrics = common::telemetry::metrics_handle();
     let platform = Platform::start().await;
     let id = platform.submit().await;
     let polling = tokio::spawn(platform.get(&format!("/tasks/{id}?wait=50s")).send());
-    until("the poll has begun", || async { platform.bus.listens(id) }).await;
+    until("the poll has begun", || async { metrics.render().contains("task_waits 1") }).await;
     platform.stop().await;
     let response = tokio::time::timeout(PATIENCE, polling).await.unwrap().unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::OK);

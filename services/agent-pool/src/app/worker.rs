@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::{Announcer, Driver, RunControl, RunEnd};
 use bus::Delivery;
-use domain::{Clock, EventBody, ExecutionMode, TaskStatus, WorkerId};
+use domain::{Clock, ExecutionMode, WorkerId};
 use futures::FutureExt;
 use state::{Claim, State};
 
@@ -57,8 +57,7 @@ impl Worker {
         if claimed.task.cancel_requested {
             control.cancel.cancel();
         }
-        let running = EventBody::TaskStatus { task: lease.task, status: TaskStatus::Running };
-        self.announcer.events.publish(domain::Event { namespace: claimed.task.namespace.clone(), body: running });
+        self.announcer.running(&claimed.task);
         let started = self.clock.monotonic();
         // A defect in a tool or an adapter costs one run, not the worker; the lease runs out and the losses are counted.
         let end = AssertUnwindSafe(self.driver.run(claimed, &control)).catch_unwind().await.unwrap_or_else(|_| {

@@ -13,7 +13,7 @@ use crate::app::Worker;
 /// Listens until `stop`.
 pub(crate) async fn consume(worker: Arc<Worker>, events: Arc<dyn Events>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match events.subscribe_lifecycle().await {
+        match events.subscribe_control().await {
             Ok(mut stream) => loop {
                 let received = tokio::select! {
                     biased;

@@ -105,7 +105,7 @@ async fn it_takes_tasks_from_rabbitmq_runs_them_over_nats_and_tells_of_itself() 
     )
     .expect("an agent");
     agents.publish(&Namespace::default(), spec).await.expect("published");
-    let mut events = backends.messages.events.subscribe_lifecycle().await.expect("events");
+    let mut events = backends.messages.events.subscribe_control().await.expect("events");
 
     let address = free_address();
     let settings = backends.with(&[("AGENT_POOL_ADDRESS", &address), ("AGENT_POOL_MODE", "collaborative")]);

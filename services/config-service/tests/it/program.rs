@@ -51,7 +51,7 @@ async fn it_publishes_what_is_in_its_folder_into_a_record_over_nats() {
     let folder = backends.dir.path().join("agents");
     std::fs::create_dir(&folder).expect("a folder");
     std::fs::write(folder.join("writer.yml"), "name: writer\n").expect("a file");
-    let mut events = backends.messages.events.subscribe_lifecycle().await.expect("events");
+    let mut events = backends.messages.events.subscribe_control().await.expect("events");
     let address = free_address();
     let settings =
         backends.with(&[("CONFIG_SERVICE_ADDRESS", &address), ("AGENT_CONFIG_DIR", folder.to_str().expect("plain"))]);

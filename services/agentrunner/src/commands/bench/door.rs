@@ -73,7 +73,7 @@ enum End {
 impl Ends {
     /// Listens from now on.
     pub(super) async fn listen(events: &dyn Events) -> Result<Self, CommandError> {
-        let mut received = events.subscribe_lifecycle().await.map_err(|error| CommandError::failed(chain(&error)))?;
+        let mut received = events.subscribe_ends().await.map_err(|error| CommandError::failed(chain(&error)))?;
         let ends = Self { waiting: Arc::default() };
         let listening = ends.clone();
         // It ends with the bus, which the platform owns.
