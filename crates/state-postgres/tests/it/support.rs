@@ -163,7 +163,7 @@ pub(crate) async fn lives_go_on(store: &Arc<PostgresState>, trouble: impl Future
         let (store, over) = (Arc::clone(store), Arc::clone(&over));
         lives.spawn(async move {
             let mut lived = Vec::new();
-            while lived.len() < 20 || !over.load(Ordering::Relaxed) {
+            while lived.len() < 10 || !over.load(Ordering::Relaxed) {
                 lived.push(live(&store).await);
             }
             lived

@@ -86,6 +86,17 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// What the copies of the service logged is gone with the scene, and wanted when it went wrong.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for log in std::fs::read_dir(self.logs.path()).into_iter().flatten().flatten() {
+                eprintln!("{}:\n{}", log.path().display(), std::fs::read_to_string(log.path()).unwrap_or_default());
+            }
+        }
+    }
+}
+
 /// A loopback address of its own: a port that was free a moment ago may be another test's by now.
 fn own_address() -> String {
     let [.., a, b, c] = SystemIds.uuid().into_bytes();
