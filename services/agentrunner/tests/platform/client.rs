@@ -43,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) problems: BTreeSet<String>,
     /// How requests failed that were not its own fault.
     failures: Mutex<BTreeSet<String>>,
+    /// The longest time in which one was answered.
+    slowest: Mutex<Duration>,
     turn: usize,
 }
 
@@ -56,6 +58,7 @@ impl Client {
             ended: BTreeMap::new(),
             problems: BTreeSet::new(),
             failures: Mutex::default(),
+            slowest: Mutex::default(),
             turn: 0,
         };
         client.add(load);
@@ -118,7 +121,12 @@ impl Client {
 
     /// Sends a request; `None` when nobody answers.
     async fn send(&self, request: reqwest::RequestBuilder) -> Option<reqwest::Response> {
+        let sent = Instant::now();
         let answer = request.send().await;
+        let took = sent.elapsed();
+        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+        *slowest = took.max(*slowest);
+        drop(slowest);
         let failure = match &answer {
             Err(error) => Some(format!("{error:?}")),
             Ok(answer) if answer.status().is_server_error() => {
@@ -129,6 +137,11 @@ impl Client {
         };
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(failure);
         answer.ok()
+    }
+
+    /// The longest time in which a request was answered.
+    pub(crate) fn slowest(&self) -> Duration {
+        *self.slowest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// In which ways requests failed that were not its own fault.

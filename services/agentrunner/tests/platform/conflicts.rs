@@ -21,6 +21,9 @@ const MORE: Load = Load { keyed: 10, once: 10, approved: 6, asker: 2 };
 /// The tries of one operation when every one meets another: in a fast lane, and five times in the full lane.
 const TRIES: u64 = 6;
 
+/// A run that is given up may wait for its lease to run out: so short, and long enough for a busy machine.
+const LEASE: (&str, &str) = ("AGENT_LEASE", "6s");
+
 /// `fault` has how many of a hundred transactions are taken back. What sequences count is never taken back. Renewals have
 /// a connection of their own, and tries that are not counted.
 const CONFLICTS: &str = "
@@ -62,7 +65,7 @@ CREATE CONSTRAINT TRIGGER conflict_at_commit AFTER INSERT ON steps DEFERRABLE IN
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_five_of_a_hundred_transactions_meet_another() {
-    let mut run = Run::with_conflicts(&[UNDISTURBED]).await;
+    let mut run = Run::with_conflicts(UNDISTURBED).await;
     run.client.add(MORE);
     run.meet(5);
     let figures = run.verdict().await;
@@ -79,7 +82,7 @@ async fn f23_five_of_a_hundred_transactions_meet_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_thirty_of_a_hundred_transactions_meet_another() {
-    let mut run = Run::with_conflicts(&[]).await;
+    let mut run = Run::with_conflicts(LEASE).await;
     run.client.add(MORE);
     run.meet(30);
     run.verdict().await;
@@ -89,7 +92,7 @@ async fn f23_thirty_of_a_hundred_transactions_meet_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f23_a_conflict_without_an_end_is_given_up_after_six_tries_and_told() {
-    let mut run = Run::with_conflicts(&[]).await;
+    let mut run = Run::with_conflicts(LEASE).await;
     run.meet(100);
     let answer = run.submit_alone().await;
     let told = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
@@ -113,10 +116,10 @@ async fn f23_a_conflict_without_an_end_is_given_up_after_six_tries_and_told() {
 
 impl Run<()> {
     /// A platform on whose record conflicts can happen; none do yet.
-    async fn with_conflicts(further: &[(&str, &str)]) -> Self {
+    async fn with_conflicts(lease: (&str, &str)) -> Self {
         let (_, seed) = Dice::of_this_test();
         let mut run = Self::prepare_shared(|_| ()).await;
-        run.platform = run.house.spawn_all(1, |_| further.to_vec());
+        run.platform = run.house.spawn_all(1, |_| vec![lease]);
         run.until_ready().await;
         query(&run.record_url(), &format!("{CONFLICTS} INSERT INTO fault VALUES (0, {seed})"))
             .expect("it is installed");

@@ -48,7 +48,8 @@ async fn f19_postgres_is_away_for_three_seconds_four_times() {
     }
     let healed = Instant::now();
     run.client.finish(&run.platform, DRAIN).await;
-    println!("all ended {:?} after the last outage", healed.elapsed());
+    let (drained, slowest) = (healed.elapsed(), run.client.slowest());
+    println!("all ended {drained:.1?} after the last outage; the slowest answer took {slowest:.1?}");
     let failures = run.client.failures();
     assert_eq!(failures, ["503 with Retry-After"], "clients were told something else:\n{}", run.platform.logs());
     run.finish().await;
