@@ -106,9 +106,9 @@ pub(super) async fn lock(conn: &mut PgConnection, claimed: &[Uuid], written: &[U
              LATERAL (SELECT * FROM steps WHERE place >= claimed.key << 20 AND place < (claimed.key + 1) << 20 \
              ORDER BY place) AS journal \
          UNION ALL \
-         SELECT (SELECT max(place) FROM steps WHERE place >= key << 20 AND place < (key + 1) << 20), 0, 0, 0, NULL, \
-             EXISTS (SELECT 1 FROM tasks WHERE parent = id AND parent IS NOT NULL AND status < 3), key \
-             FROM unnest($2::bigint[], $3::uuid[]) AS written (key, id)";
+         SELECT (SELECT max(place) FROM steps WHERE place >= row_key << 20 AND place < (row_key + 1) << 20), 0, 0, 0, NULL, \
+             EXISTS (SELECT 1 FROM tasks WHERE parent = task AND parent IS NOT NULL AND status < 3), row_key \
+             FROM unnest($2::bigint[], $3::uuid[]) AS written (row_key, task)";
     for row in sqlx::query(sql).bind(journals).bind(keys).bind(ids).fetch_all(conn).await? {
         let key: i64 = row.try_get(6)?;
         if let Some(owned) = owners.get(&key).and_then(|id| locked.owned.get_mut(id)) {
