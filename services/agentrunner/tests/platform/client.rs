@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::history::Told;
 use crate::house::Platform;
+use crate::service::PATIENCE;
 
 /// Who allows the calls.
 pub(crate) const PERSON: &str = "kim";
@@ -249,13 +250,25 @@ impl Client {
         let known: Vec<(String, Value, String)> =
             self.tasks.iter().filter_map(|(key, (body, id))| Some((key.clone(), body.clone(), id.clone()?))).collect();
         for (key, mut body, id) in known {
-            let again = self.submit(urls, &key).await;
+            let deadline = Instant::now() + PATIENCE;
+            let mut again = self.submit(urls, &key).await;
+            while again.is_none() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                again = self.submit(urls, &key).await;
+            }
             if again.as_deref() != Some(&id) {
                 self.problems.insert(format!("{key}: was {id}, and is {again:?} when asked again"));
             }
             body["prompt"] = json!("something else");
-            let sent = self.http.post(format!("{}/tasks", urls[0])).header("idempotency-key", &key).json(&body).send();
-            let status = sent.await.map(|answer| answer.status().as_u16()).unwrap_or_default();
+            let status = loop {
+                let request = self.http.post(format!("{}/tasks", urls[0])).header("idempotency-key", &key).json(&body);
+                let status = self.send(request).await.map(|answer| answer.status().as_u16()).unwrap_or_default();
+                // Refused for now is no answer to the question.
+                if (1..500).contains(&status) || Instant::now() >= deadline {
+                    break status;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            };
             if !(400..500).contains(&status) {
                 self.problems.insert(format!("{key}: another body under its key was answered with {status}"));
             }

@@ -110,8 +110,6 @@ async fn f15_a_task_may_run_longer_than_a_delivery_may_be_held() {
     holder.await.expect("whoever holds a delivery loses its channel");
     let timeouts = timeouts(&run);
     assert_eq!(timeouts.len(), 1, "a pool held a delivery for too long: {timeouts:?}");
-    let log = run.platform.get(Role::Pool).log();
-    assert!(!log.contains("consumer lost"), "{log}");
     let slow = query(&run.record_url(), "SELECT count(*), max(epoch) FROM tasks WHERE agent = 'slower'");
     assert_eq!(slow.expect("the record answers"), "2|1", "a task that ran was claimed again");
     run.finish().await;
