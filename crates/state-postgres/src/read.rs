@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::Timestamp;
-use domain::{AgentName, ExecutionMode, Namespace, Step, StepBody, Task, TaskId, TaskStatus, Thread, ThreadId, ThreadMessage};
+use domain::{
+    AgentName, ExecutionMode, Namespace, Step, StepBody, Task, TaskId, TaskStatus, Thread, ThreadId, ThreadMessage,
+};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 use state::{Page, StateStats, StateValue, TaskFilter};

@@ -16,15 +16,8 @@ pub(crate) struct Method {
 impl Method {
     /// Whether it is one of the calls that every task needs: those that are under way at once are sent together.
     pub(crate) fn is_gathered(self) -> bool {
-        let often = [
-            Self::SUBMIT,
-            Self::CLAIM,
-            Self::APPEND,
-            Self::RESERVE,
-            Self::FINISH,
-            Self::TASK,
-            Self::TASK_WITH_ANSWER,
-        ];
+        let often =
+            [Self::SUBMIT, Self::CLAIM, Self::APPEND, Self::RESERVE, Self::FINISH, Self::TASK, Self::TASK_WITH_ANSWER];
         often.contains(&self)
     }
 

@@ -47,7 +47,9 @@ impl Held {
     pub(super) fn step(&mut self, task: TaskId, seq: u32) -> bool {
         if let Some(held) = self.tasks.get_mut(&task) {
             let before = held.len();
-            held.retain(|event| matches!(&event.body, EventBody::TaskDelta { delta: Delta { seq: of, .. }, .. } if *of > seq));
+            held.retain(
+                |event| matches!(&event.body, EventBody::TaskDelta { delta: Delta { seq: of, .. }, .. } if *of > seq),
+            );
             self.count -= before - held.len();
         }
         self.flowing.remove(&task)

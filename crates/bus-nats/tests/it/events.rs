@@ -7,7 +7,9 @@ use bytes::Bytes;
 use domain::EventBody;
 use futures::StreamExt as _;
 
-use crate::support::{cancelled, connected, created, delta, finished, hear, options, pair, step, stranger, task, until, within};
+use crate::support::{
+    cancelled, connected, created, delta, finished, hear, options, pair, step, stranger, task, until, within,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_keep_their_contract() {
@@ -88,7 +90,9 @@ async fn what_others_put_on_our_subjects_is_dropped() {
     for payload in
         [b"".as_slice(), b"null", b"\xff\xfe", br#"{"v":99,"missed":true}"#, br#"{"v":1}"#, &huge, other_task]
     {
-        for subject in ["events.step", "events.progress", "events.end", "events.control", "deltas.spoken", "anything.else"] {
+        for subject in
+            ["events.step", "events.progress", "events.end", "events.control", "deltas.spoken", "anything.else"]
+        {
             let subject = format!("{}.{subject}.{}", options.prefix, task(1));
             nats.publish(subject, Bytes::copy_from_slice(payload)).await.unwrap();
         }

@@ -101,7 +101,7 @@ impl Waiting {
     /// Waits until the task ended, or something was missed.
     pub(super) async fn told(&mut self) {
         if self.told.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -67,7 +67,10 @@ pub(super) async fn ends(ends: Arc<Ends>, events: Arc<dyn Events>, stop: Cancell
     }
 }
 
-async fn next(stream: &mut (impl futures::Stream<Item = Received> + Unpin), stop: &CancellationToken) -> Option<Received> {
+async fn next(
+    stream: &mut (impl futures::Stream<Item = Received> + Unpin),
+    stop: &CancellationToken,
+) -> Option<Received> {
     tokio::select! {
         biased;
         () = stop.cancelled() => None,
