@@ -92,7 +92,7 @@ fn settings(port: u16, server: u16, users: &Path, follows_statements: bool) -> S
         // All databases of the test run are reached, and an old version refuses to start with what it does not know.
         !line.starts_with("agentrunner =") && (follows_statements || !line.starts_with("max_prepared_statements"))
     });
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let text = lines.collect::<Vec<_>>().join("\n") + "\n";
     let databases = format!("[databases]\n* = host=127.0.0.1 port={server}\n");
     let forgetful = if follows_statements { "" } else { FORGETFUL };
     let users = users.display();
