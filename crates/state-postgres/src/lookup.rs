@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{Namespace, Task, TaskId};
 use serde_json::Value;
@@ -13,7 +14,8 @@ use crate::pool::{Pools, within};
 use crate::read;
 
 /// Two transactions of up to so many tasks at once; an answer may be large.
-const BOUNDS: Bounds = Bounds { lanes: 2, beside: 16, jobs: 64, bytes: usize::MAX };
+const BOUNDS: Bounds = Bounds { lanes: 2, slow: SLOW, beside: 16, jobs: 64, bytes: usize::MAX };
+const SLOW: Duration = Duration::from_millis(20);
 
 /// A task, and its answer when it succeeded and was asked for.
 pub(crate) type Found = Option<(Task, Option<Value>)>;

@@ -2,17 +2,18 @@
 //! for nobody.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 /// The bounds of a gathering.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How many batches are under way at once.
+    /// How many batches are under way at once, those that are slow aside.
     pub lanes: usize,
+    /// A batch that takes longer holds up no other.
+    pub slow: Duration,
     /// The least jobs of a batch that begins beside another one.
     pub beside: usize,
     /// The most jobs of a batch.
@@ -62,8 +63,9 @@ impl<J> Shared<J> {
     /// One lane: does batches until nothing is left.
     async fn run(&self) {
         while let Some(batch) = self.take() {
-            // A batch that panics, which is said by the panic itself, answers nobody; the lane goes on with the next one.
-            let _ = AssertUnwindSafe((self.perform)(batch)).catch_unwind().await;
+            // It goes on by itself when it is slow; one that panics, which is said by the panic itself, answers nobody.
+            let performing = tokio::spawn((self.perform)(batch));
+            let _ = tokio::time::timeout(self.bounds.slow, performing).await;
         }
     }
 
@@ -97,8 +99,13 @@ mod tests {
 
     use super::*;
 
+    const SLOW: Duration = Duration::from_secs(60);
+
+    /// A batch that was begun, and goes on when this is dropped.
+    type Begun = (Vec<u32>, oneshot::Sender<()>);
+
     /// A gathering whose batches wait until they are let go.
-    fn held(bounds: Bounds) -> (Gather<u32>, mpsc::UnboundedReceiver<(Vec<u32>, oneshot::Sender<()>)>) {
+    fn held(bounds: Bounds) -> (Gather<u32>, mpsc::UnboundedReceiver<Begun>) {
         let (begun, batches) = mpsc::unbounded_channel();
         let gather = Gather::new(bounds, move |batch: Vec<u32>| {
             let begun = begun.clone();
@@ -115,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_in_meanwhile_is_done_together_and_in_order() {
-        let (gather, mut batches) = held(Bounds { lanes: 1, beside: 1, jobs: 3, bytes: 100 });
+        let (gather, mut batches) = held(Bounds { lanes: 1, slow: SLOW, beside: 1, jobs: 3, bytes: 100 });
         gather.put(1, 1);
         let (batch, go) = batches.recv().await.unwrap();
         assert_eq!(batch, [1]);
@@ -127,9 +134,21 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_batch_holds_up_no_other() {
+        let (gather, mut batches) = held(Bounds { lanes: 1, slow: SLOW, beside: 1, jobs: 3, bytes: 100 });
+        gather.put(1, 1);
+        let slow = batches.recv().await.unwrap();
+        gather.put(2, 1);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(batches.recv().await.unwrap().0, [2]);
+        assert_eq!(begun.elapsed(), SLOW);
+        drop(slow);
+    }
+
     #[tokio::test]
     async fn as_many_batches_as_lanes_are_under_way_and_a_panic_costs_none() {
-        let (gather, mut batches) = held(Bounds { lanes: 2, beside: 2, jobs: 10, bytes: 100 });
+        let (gather, mut batches) = held(Bounds { lanes: 2, slow: SLOW, beside: 2, jobs: 10, bytes: 100 });
         for round in 0..20 {
             gather.put(13, 1);
             let first = batches.recv().await.unwrap();

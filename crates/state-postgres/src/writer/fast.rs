@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use domain::Clock;
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor as _, PgConnection, Postgres};
 use state::{Claim, Reserved, StateError, Submitted, Transition};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -22,6 +24,8 @@ use crate::ready::Readiness;
 const BATCH_MAX: usize = 512;
 /// The least operations of a commit beside another one that is under way.
 const BATCH_BESIDE: usize = 32;
+/// A commit that takes longer than this holds up no other, however few wait.
+const SLOW: Duration = Duration::from_millis(20);
 
 type Reply<T> = oneshot::Sender<Result<T, StateError>>;
 
@@ -77,14 +81,17 @@ struct Queue {
     jobs: VecDeque<FastJob>,
     /// How many batches are under way.
     batches: usize,
+    /// When the last one began.
+    begun: Option<Instant>,
     closed: bool,
 }
 
 impl Queue {
     /// A lane that is alone takes whatever there is; another one begins beside it only with so much that the two commits
-    /// cost less than they save.
+    /// cost less than they save, or when the first one is slow.
     fn is_worth_a_batch(&self) -> bool {
-        self.jobs.len() >= if self.batches == 0 { 1 } else { BATCH_BESIDE }
+        let beside = self.begun.is_some_and(|begun| begun.elapsed() < SLOW);
+        self.jobs.len() >= if self.batches > 0 && beside { BATCH_BESIDE } else { 1 }
     }
 }
 
@@ -103,12 +110,13 @@ impl Shared {
     /// Waits for work and takes all of it, up to a batch; none when the lanes are closed and all is done.
     async fn take(&self) -> Option<Vec<FastJob>> {
         loop {
-            {
+            let some_wait = {
                 let mut queue = self.lock();
                 if queue.is_worth_a_batch() {
                     let count = queue.jobs.len().min(BATCH_MAX);
                     let batch = queue.jobs.drain(..count).collect();
                     queue.batches += 1;
+                    queue.begun = Some(Instant::now());
                     if !queue.jobs.is_empty() {
                         self.work.notify_one();
                     }
@@ -119,8 +127,13 @@ impl Shared {
                     self.work.notify_one();
                     return None;
                 }
+                !queue.jobs.is_empty()
+            };
+            if some_wait {
+                let _ = tokio::time::timeout(SLOW, self.work.notified()).await;
+            } else {
+                self.work.notified().await;
             }
-            self.work.notified().await;
         }
     }
 }
@@ -178,7 +191,8 @@ impl FastLanes {
                 return Err(StateError::Closed);
             }
             queue.jobs.push_back(job(reply));
-            queue.is_worth_a_batch()
+            // The first one wakes a lane that is idle, so that it looks after those that wait for a slow commit.
+            queue.jobs.len() == 1 || queue.is_worth_a_batch()
         };
         if worth_it {
             self.shared.work.notify_one();

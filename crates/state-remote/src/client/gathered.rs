@@ -13,8 +13,8 @@ use crate::batch::{self, BYTES_MAX, CALLS_MAX};
 use crate::method::Method;
 
 /// Few lanes make large batches. More than one, so that no call waits for the slowest of the batch before it.
-const BOUNDS: Bounds = Bounds { lanes: 3, beside: 16, jobs: CALLS_MAX, bytes: BYTES_MAX };
-/// A batch that takes longer keeps its lane no longer: its server may be gone, and others are there.
+const BOUNDS: Bounds = Bounds { lanes: 3, slow: SLOW, beside: 16, jobs: CALLS_MAX, bytes: BYTES_MAX };
+/// Its server may be gone, and others are there.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// A call, and who waits for its answer.
@@ -46,13 +46,7 @@ impl Gathered {
     }
 }
 
-async fn send(requests: Arc<dyn Requests>, batch: Vec<Asked>) {
-    let exchange = tokio::spawn(exchange(requests, batch));
-    // It goes on by itself when it is slow.
-    let _ = tokio::time::timeout(SLOW, exchange).await;
-}
-
-async fn exchange(requests: Arc<dyn Requests>, mut batch: Vec<Asked>) {
+async fn send(requests: Arc<dyn Requests>, mut batch: Vec<Asked>) {
     // Whoever waits no longer has given up, or was dropped: nothing was sent, so nothing was done.
     batch.retain(|asked| !asked.reply.is_closed());
     if batch.len() > 1 {
