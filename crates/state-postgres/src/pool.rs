@@ -54,13 +54,16 @@ impl Pools {
         // doing so when it has grown.
         let plans = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_hashjoin = off; \
              SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+        // Without a cache sqlx still names each statement that it prepares, and never frees the name: behind a PgBouncer that does
+        // not follow names, another client's are in the way.
+        let forget = if options.prepared_statements { "" } else { "DEALLOCATE ALL; " };
         Self {
             lanes: pool(LANES).connect_lazy_with(connect.clone()),
             renewals: pool(1).connect_lazy_with(connect.clone()),
             readers: pool(readers).idle_timeout(idle(kept, readers)).connect_lazy_with(connect),
-            begin_write: format!("BEGIN; {limits}; {plans}").into(),
-            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}").into(),
-            begin_lookup: format!("BEGIN READ ONLY; {limits}; {plans}").into(),
+            begin_write: format!("BEGIN; {forget}{limits}; {plans}").into(),
+            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {forget}{limits}").into(),
+            begin_lookup: format!("BEGIN READ ONLY; {forget}{limits}; {plans}").into(),
             place: options.place(),
         }
     }

@@ -26,12 +26,6 @@ log_connections = 0
 log_disconnections = 0
 ";
 
-/// What a version needs that does not follow prepared statements: their names are free again for the next transaction.
-const FORGETFUL: &str = "\
-server_reset_query = DEALLOCATE ALL
-server_reset_query_always = 1
-";
-
 /// The first version that follows prepared statements from one connection to another.
 const FOLLOWS_STATEMENTS: (u32, u32) = (1, 21);
 
@@ -94,10 +88,9 @@ fn settings(port: u16, server: u16, users: &Path, follows_statements: bool) -> S
     });
     let text = lines.collect::<Vec<_>>().join("\n") + "\n";
     let databases = format!("[databases]\n* = host=127.0.0.1 port={server}\n");
-    let forgetful = if follows_statements { "" } else { FORGETFUL };
     let users = users.display();
     text.replace("[databases]\n", &databases)
-        + &format!("{OTHERWISE}{forgetful}listen_port = {port}\nauth_file = {users}\nadmin_users = {USER}\n")
+        + &format!("{OTHERWISE}listen_port = {port}\nauth_file = {users}\nadmin_users = {USER}\n")
 }
 
 /// Whether the installed version follows prepared statements; with another one clients must not prepare any.
