@@ -57,6 +57,14 @@ async fn send(requests: Arc<dyn Requests>, mut batch: Vec<Asked>) {
             Ok(answers) => return distribute(&answers, batch),
             // An older server knows no batches.
             Err(BusError::NoResponder { .. }) => {}
+            // Together the answers do not fit into one. What may be done twice is asked for alone.
+            Err(error @ BusError::TooLarge { .. }) => {
+                let lost = BusError::Unavailable(error.to_string());
+                let (again, never): (Vec<_>, Vec<_>) =
+                    batch.into_iter().partition(|asked| asked.method.again.is_harmless());
+                never.into_iter().for_each(|asked| asked.answer(Err(lost.clone())));
+                batch = again;
+            }
             Err(error) => return batch.into_iter().for_each(|asked| asked.answer(Err(error.clone()))),
         }
     }

@@ -1,12 +1,15 @@
 //! Large steps and long journals, over any bus.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bus::{InprocBus, Requests};
 use domain::Namespace;
-use state::State;
+use futures::future::join_all;
+use state::{State, StateError};
 use state_remote::{ClientOptions, RemoteState, ServerOptions};
 
+use crate::network::Network;
 use crate::support::{PATIENCE, Platform, model_step};
 
 const MIB: usize = 1 << 20;
@@ -40,4 +43,24 @@ async fn large_bodies_pass_in_process() {
     let bus: Arc<dyn Requests> = Arc::new(InprocBus::default());
     let remote = crate::support::client(bus.clone(), unhurried());
     large_bodies_pass(bus, remote).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_too_large_together_are_asked_for_one_by_one() {
+    let platform = Platform::start().await;
+    let network = Network::around(platform.requests.clone());
+    network.faults.refuse_batches.store(true, Ordering::SeqCst);
+    let remote = crate::support::client(network.clone(), ClientOptions::default());
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(platform.store.submit(platform.new_task()).await.unwrap().task.id);
+    }
+    let namespace = Namespace::default();
+    let read = join_all(tasks.iter().map(|task| remote.task(&namespace, *task))).await;
+    assert!(read.iter().zip(&tasks).all(|(read, task)| read.as_ref().unwrap().as_ref().unwrap().id == *task));
+    assert_eq!((network.sent_to("state.batch"), network.sent_to("state.task")), (1, 5));
+    // What a claim in the batch gave is a lease that nobody knows; it runs out.
+    let claimed = join_all(tasks.iter().map(|task| remote.claim(platform.claim(*task)))).await;
+    assert!(claimed.iter().all(|claimed| matches!(claimed, Err(StateError::Unavailable(_)))), "{claimed:?}");
+    assert_eq!(network.sent_to("state.claim"), 0);
 }

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 pub(crate) struct Faults {
     /// The first answer of every request is lost.
     pub(crate) lose_first_answers: AtomicBool,
+    /// The answers to a batch are too large together.
+    pub(crate) refuse_batches: AtomicBool,
     /// The next answer of this subject is kept back until `let_through`.
     pub(crate) hold: Mutex<Option<&'static str>>,
     sent: Mutex<BTreeMap<String, Vec<Bytes>>>,
@@ -81,6 +83,9 @@ impl Requests for Network {
             if let Ok(Ok(permit)) = waited {
                 permit.forget();
             }
+        }
+        if subject == "state.batch" && self.faults.refuse_batches.load(Ordering::SeqCst) {
+            return Err(BusError::TooLarge { subject: subject.to_owned(), bytes: answer.len(), limit: 0 });
         }
         self.faults.answers.lock().unwrap().push((subject.to_owned(), body, answer.clone()));
         if is_first && self.faults.lose_first_answers.load(Ordering::SeqCst) {
