@@ -62,7 +62,9 @@ async fn send(requests: Arc<dyn Requests>, mut batch: Vec<Asked>) {
                 let lost = BusError::Unavailable(error.to_string());
                 let (again, never): (Vec<_>, Vec<_>) =
                     batch.into_iter().partition(|asked| asked.method.again.is_harmless());
-                never.into_iter().for_each(|asked| asked.answer(Err(lost.clone())));
+                for asked in never {
+                    asked.answer(Err(lost.clone()));
+                }
                 batch = again;
             }
             Err(error) => return batch.into_iter().for_each(|asked| asked.answer(Err(error.clone()))),
