@@ -80,10 +80,14 @@ fn consistent<T>(conn: &Connection, read: impl FnOnce(&Connection) -> Written<T>
 
 /// Finds a task.
 pub(crate) fn task(conn: &Connection, namespace: &Namespace, id: TaskId) -> Written<Option<Task>> {
+    Ok(task_row(conn, namespace, id)?.map(|row| row.task))
+}
+
+fn task_row(conn: &Connection, namespace: &Namespace, id: TaskId) -> Written<Option<rows::TaskRow>> {
     let mut statement = conn.prepare_cached(rows::FIND_TASK)?;
     let mut found = statement.query(params![id.0.as_bytes()])?;
     let row = found.next()?.map(rows::task).transpose()?;
-    Ok(row.map(|row| row.task).filter(|task| task.namespace == *namespace))
+    Ok(row.filter(|row| row.task.namespace == *namespace))
 }
 
 fn task_key(conn: &Connection, namespace: &Namespace, id: TaskId) -> Written<Option<(i64, TaskStatus)>> {
@@ -108,10 +112,9 @@ pub(crate) fn task_with_answer(
     namespace: &Namespace,
     id: TaskId,
 ) -> Written<Option<(Task, Option<Value>)>> {
-    let Some(task) = task(conn, namespace, id)? else { return Ok(None) };
-    // An end cannot be taken back by what happens between the two statements but by a retry, which leaves the old answer.
-    let answer = if task.status == TaskStatus::Succeeded { answer(conn, namespace, id)? } else { None };
-    Ok(Some((task, answer)))
+    let Some(row) = task_row(conn, namespace, id)? else { return Ok(None) };
+    let answer = if row.task.status == TaskStatus::Succeeded { tx::answer(conn, row.key)? } else { None };
+    Ok(Some((row.task, answer)))
 }
 
 /// Lists tasks, the newest first.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Events, Received};
+use bus::{BusError, Events, Received};
 use domain::EventBody;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Rounds, sleep};
@@ -16,64 +17,57 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Notes what pools tell of themselves, so that it can be shown.
 pub(super) async fn pools(pools: Pools, events: Arc<dyn Events>, stop: CancellationToken) {
-    let mut rounds = Rounds::default();
-    loop {
-        match events.subscribe_control().await {
-            Ok(mut stream) => {
-                rounds.went_well();
-                pools.listening(true);
-                while let Some(received) = next(&mut stream, &stop).await {
-                    if let Received::Event(event) = received
-                        && let EventBody::PoolReport { report } = &event.body
-                    {
-                        pools.hear(report);
-                    }
-                }
-                pools.listening(false);
-            }
-            Err(error) => rounds.failed("pool reports", &error),
+    let hear = |received| {
+        if let Received::Event(event) = received
+            && let EventBody::PoolReport { report } = &event.body
+        {
+            pools.hear(report);
         }
-        if !sleep(PAUSE, &stop).await {
-            return;
-        }
-    }
+    };
+    let events = &*events;
+    listen("pool reports", move || events.subscribe_control(), |listening| pools.listening(listening), hear, stop)
+        .await;
 }
 
 /// Tells the ends of tasks to whoever waits for them.
 pub(super) async fn ends(ends: Arc<Ends>, events: Arc<dyn Events>, stop: CancellationToken) {
+    let hear = |received| match received {
+        Received::Missed => ends.missed(),
+        Received::Event(event) => {
+            if let EventBody::TaskFinished { task, .. } = event.body {
+                ends.ended(task);
+            }
+        }
+    };
+    let events = &*events;
+    listen("the ends of tasks", move || events.subscribe_ends(), |listening| ends.listening(listening), hear, stop)
+        .await;
+}
+
+async fn listen<S>(
+    what: &'static str,
+    subscribe: impl Fn() -> S,
+    listening: impl Fn(bool),
+    hear: impl Fn(Received),
+    stop: CancellationToken,
+) where
+    S: Future<Output = Result<BoxStream<'static, Received>, BusError>>,
+{
     let mut rounds = Rounds::default();
     loop {
-        match events.subscribe_ends().await {
+        match subscribe().await {
             Ok(mut stream) => {
                 rounds.went_well();
-                ends.listening(true);
-                while let Some(received) = next(&mut stream, &stop).await {
-                    match received {
-                        Received::Missed => ends.missed(),
-                        Received::Event(event) => {
-                            if let EventBody::TaskFinished { task, .. } = event.body {
-                                ends.ended(task);
-                            }
-                        }
-                    }
+                listening(true);
+                while let Some(Some(received)) = stop.run_until_cancelled(stream.next()).await {
+                    hear(received);
                 }
-                ends.listening(false);
+                listening(false);
             }
-            Err(error) => rounds.failed("the ends of tasks", &error),
+            Err(error) => rounds.failed(what, &error),
         }
         if !sleep(PAUSE, &stop).await {
             return;
         }
-    }
-}
-
-async fn next(
-    stream: &mut (impl futures::Stream<Item = Received> + Unpin),
-    stop: &CancellationToken,
-) -> Option<Received> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        received = stream.next() => received,
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use common::config::Secret;
 use connect::platform::{self, NatsSettings};
 use domain::{
-    AgentName, Clock, ExecutionMode, FinishReason, Gate, GateLimit, Ids, Lease, ModelStep, Namespace, NewTask,
-    StepBody, SystemClock, SystemIds, TaskId, TaskInput, TaskStatus, Terms, Usage, WorkerId,
+    Clock, FinishReason, Gate, GateLimit, Ids, Lease, ModelStep, Namespace, NewTask, StepBody, SystemClock, SystemIds,
+    TaskId, TaskInput, TaskStatus, Terms, Usage, WorkerId,
 };
 use state::{Claim, Finish, NewStep, Outcome, State, StateError};
 use tempfile::{TempDir, tempdir};
 use testkit::servers::query;
 
+use crate::operations;
 use crate::process::{PATIENCE, Process, command, finish, free_address, parts};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_state-manager");
@@ -105,26 +106,9 @@ fn own_address() -> String {
 
 fn new_task(gates: &[Gate]) -> NewTask {
     NewTask {
-        id: TaskId(SystemIds.uuid()),
-        namespace: Namespace::default(),
-        idempotency_key: None,
-        digest: [0; 32],
-        agent: AgentName::new("writer").unwrap(),
-        agent_version: 1,
-        mode: ExecutionMode::Autonomous,
         input: TaskInput::new("say something".to_owned()),
-        priority: 5,
-        created_at: SystemClock::default().now(),
-        run_at: None,
-        expires_at: None,
-        deadline: None,
-        thread: None,
-        user: None,
-        parent: None,
-        depth: 0,
-        metadata: std::collections::BTreeMap::new(),
-        trace: None,
         terms: Terms { gates: gates.to_vec(), ..Terms::default() },
+        ..operations::new_task(SystemIds.uuid().as_u128(), SystemClock::default().now())
     }
 }
 

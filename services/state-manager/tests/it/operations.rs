@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::service::{PATIENCE, Service};
 
-fn new_task(number: u128, at: Timestamp) -> NewTask {
+pub(crate) fn new_task(number: u128, at: Timestamp) -> NewTask {
     NewTask {
         id: TaskId(Uuid::from_u128(number)),
         namespace: Namespace::default(),
